@@ -1,0 +1,268 @@
+"""What goes into a model and what comes out: tasks, their parts, results, provenance.
+
+Everything here is frozen and valid once constructed; arrays are made read-only. Axis
+order: images `H W` or `H W C`, volumes `D H W`, series `T`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import TaskError
+
+__all__ = [
+    "Array",
+    "Image",
+    "ImageRequest",
+    "Part",
+    "Provenance",
+    "Result",
+    "Series",
+    "Table",
+    "Task",
+    "Tensor",
+    "Text",
+    "Volume",
+    "digest_of",
+]
+
+Array = npt.NDArray[Any]
+
+
+def digest_of(*pieces: bytes) -> str:
+    """Returns the sha256 of `pieces`, each preceded by its length, as 64 hex digits."""
+    sha = hashlib.sha256()
+    for piece in pieces:
+        sha.update(len(piece).to_bytes(8, "big"))
+        sha.update(piece)
+    return sha.hexdigest()
+
+
+def _frozen(array: Array) -> Array:
+    copy = np.array(array, copy=True, order="C")
+    copy.setflags(write=False)
+    return copy
+
+
+def _array_bytes(array: Array) -> bytes:
+    header = f"{array.dtype.str}{array.shape}".encode()
+    return header + array.tobytes()
+
+
+def _require_dimensions(array: Array, allowed: tuple[int, ...], subject: str) -> None:
+    if array.ndim not in allowed or array.size == 0:
+        raise TaskError(
+            subject,
+            expected=f"a non-empty array of {' or '.join(map(str, allowed))} dimensions",
+            found=f"shape {array.shape}",
+            remedy="Give the array in the axis order of common.task.",
+        )
+
+
+@dataclass(frozen=True)
+class Text:
+    """Plain text in one language (`language` is a BCP 47 tag)."""
+
+    modality: ClassVar[str] = "text"
+    text: str
+    language: str = "en"
+
+    def canonical_bytes(self) -> bytes:
+        """Returns bytes that are equal exactly when the parts are equal."""
+        return digest_of(self.language.encode(), self.text.encode()).encode()
+
+
+@dataclass(frozen=True)
+class Image:
+    """One picture: `pixels` `(H, W)` or `(H, W, C)`."""
+
+    modality: ClassVar[str] = "image"
+    pixels: Array
+
+    def __post_init__(self) -> None:
+        _require_dimensions(self.pixels, (2, 3), "image part")
+        object.__setattr__(self, "pixels", _frozen(self.pixels))
+
+    def canonical_bytes(self) -> bytes:
+        """Returns bytes that are equal exactly when the parts are equal."""
+        return _array_bytes(self.pixels)
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """A picture that a model has to make at `resolution` x `resolution` pixels."""
+
+    modality: ClassVar[str] = "image_request"
+    resolution: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.resolution <= 8192:
+            raise TaskError(
+                "image request",
+                expected="a resolution of 1 to 8192 pixels",
+                found=str(self.resolution),
+                remedy="Set image_params.resolution within these bounds.",
+            )
+
+    def canonical_bytes(self) -> bytes:
+        """Returns bytes that are equal exactly when the parts are equal."""
+        return f"{self.resolution}:{self.seed}".encode()
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A stack of slices: `voxels` `(D, H, W)` with `spacing_mm` in the same order."""
+
+    modality: ClassVar[str] = "volume"
+    voxels: Array
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        _require_dimensions(self.voxels, (3,), "volume part")
+        object.__setattr__(self, "voxels", _frozen(self.voxels))
+
+    def canonical_bytes(self) -> bytes:
+        """Returns bytes that are equal exactly when the parts are equal."""
+        return repr(self.spacing_mm).encode() + _array_bytes(self.voxels)
+
+
+@dataclass(frozen=True)
+class Series:
+    """A regular time series: `values` `(T,)` or `(T, K)`, oldest first."""
+
+    modality: ClassVar[str] = "series"
+    values: Array
+
+    def __post_init__(self) -> None:
+        _require_dimensions(self.values, (1, 2), "series part")
+        object.__setattr__(self, "values", _frozen(self.values))
+
+    def canonical_bytes(self) -> bytes:
+        """Returns bytes that are equal exactly when the parts are equal."""
+        return _array_bytes(self.values)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns of equal length."""
+
+    modality: ClassVar[str] = "table"
+    columns: Mapping[str, Array]
+
+    def __post_init__(self) -> None:
+        lengths = {len(column) for column in self.columns.values()}
+        if len(lengths) != 1:
+            raise TaskError(
+                "table part",
+                expected="columns of one length",
+                found=f"lengths {sorted(lengths)}",
+                remedy="Give every column the same number of rows.",
+            )
+        frozen = {name: _frozen(column) for name, column in self.columns.items()}
+        object.__setattr__(self, "columns", MappingProxyType(frozen))
+
+    def canonical_bytes(self) -> bytes:
+        """Returns bytes that are equal exactly when the parts are equal."""
+        pieces = []
+        for name in sorted(self.columns):
+            pieces += [name.encode(), _array_bytes(self.columns[name])]
+        return digest_of(*pieces).encode()
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An array without a modality of its own, such as an embedding."""
+
+    modality: ClassVar[str] = "tensor"
+    values: Array
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", _frozen(self.values))
+
+    def canonical_bytes(self) -> bytes:
+        """Returns bytes that are equal exactly when the parts are equal."""
+        return _array_bytes(self.values)
+
+
+Part = Text | Image | ImageRequest | Volume | Series | Table | Tensor
+
+
+@dataclass(frozen=True)
+class Task:
+    """Named parts for one or more models, and what is wanted of them.
+
+    Args:
+        parts: Part name to part; names are free ("text", "image", "second_image").
+        parameters: Options for the models, JSON values only; part of the cache key.
+    """
+
+    parts: Mapping[str, Part]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise TaskError(
+                "task",
+                expected="at least one part",
+                found="none",
+                remedy="Add a text, image, volume, series, table or tensor part.",
+            )
+        object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
+        object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
+
+    def digest(self) -> str:
+        """Returns the sha256 of the task's parts and parameters."""
+        pieces = []
+        for name in sorted(self.parts):
+            part = self.parts[name]
+            pieces += [name.encode(), part.modality.encode(), part.canonical_bytes()]
+        pieces.append(json.dumps(dict(self.parameters), sort_keys=True).encode())
+        return digest_of(*pieces)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one model returns for one task.
+
+    Args:
+        values: JSON values, by name.
+        arrays: Numeric arrays, by name; read-only.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        frozen = {name: _frozen(array) for name, array in self.arrays.items()}
+        object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
+        object.__setattr__(self, "arrays", MappingProxyType(frozen))
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where an answer comes from.
+
+    Args:
+        model: Name of the model.
+        model_digest: sha256 of its weights and configuration.
+        adapter: Name of the adapter on it, if any.
+        adapter_digest: sha256 of the adapter's files, if any.
+        input_digest: sha256 of the task that was answered.
+        software: Package name to version.
+    """
+
+    model: str
+    model_digest: str
+    input_digest: str
+    adapter: str | None = None
+    adapter_digest: str | None = None
+    software: Mapping[str, str] = field(default_factory=dict)
