@@ -86,6 +86,7 @@ class Forecaster:
         values = next(p.values for p in task.parts.values() if isinstance(p, Series))
         # A plain range as index: sktime 1.2 refuses trading dates, which are irregular.
         history = pd.Series(np.asarray(values, dtype=np.float64).reshape(len(values), -1)[:, 0])
-        fitted = self._estimator.clone().fit(history, fh=np.arange(1, horizon + 1))
+        estimator = self._estimator.clone().set_config(remember_data=False)  # used once
+        fitted = estimator.fit(history, fh=np.arange(1, horizon + 1))
         forecast = np.asarray(fitted.predict(), dtype=np.float64).reshape(-1)
         return Result(arrays={"forecast": forecast})

@@ -50,6 +50,6 @@ def choose(part_name: str, modality: str, models: Sequence[Model]) -> Candidates
             found="; ".join(rejected) or "no model for this part",
             remedy=f"Give ModelRouter a model that takes {modality} under {part_name!r}.",
         )
-    place = "only" if len(able) == 1 else f"first of {len(able)}"
-    reason = f"{able[0].profile.name} is the {place} model that takes {modality}"
+    place = "only model that takes" if len(able) == 1 else f"first of {len(able)} models that take"
+    reason = f"{able[0].profile.name} is the {place} {modality}"
     return Candidates(able, reason, rejected)
