@@ -1,0 +1,5 @@
+"""`python -m kits` is `tandem`."""
+
+from kits.cli import main
+
+main()
