@@ -1,4 +1,4 @@
-"""The documents' code blocks run: python blocks in order, console blocks as a user would type them."""
+"""The documents' code blocks run: python in order, console as a user would type it."""
 
 from __future__ import annotations
 
