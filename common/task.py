@@ -266,3 +266,14 @@ class Provenance:
     adapter: str | None = None
     adapter_digest: str | None = None
     software: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns JSON values only, keys in a stable order."""
+        return {
+            "model": self.model,
+            "model_digest": self.model_digest,
+            "adapter": self.adapter,
+            "adapter_digest": self.adapter_digest,
+            "input_digest": self.input_digest,
+            "software": dict(sorted(self.software.items())),
+        }
