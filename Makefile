@@ -35,7 +35,8 @@ check: setup
 
 # The benchmarks; each writes one file to benchmarks/results/.
 bench: setup
-	$(BIN)/python -m benchmarks list
+	$(BIN)/python -m benchmarks run serving.router
+	$(BIN)/python -m benchmarks report
 
 # The code blocks of the documents, run as tests.
 docs: setup

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from common.errors import InputError, TandemError
+from kits.summaries import assessment_summary, reading_summary
 
 __all__ = ["app", "main"]
 
@@ -74,7 +75,7 @@ def assess(
     with _progress() as report_step:
         run_assess(document, prices=prices, ticker=ticker, as_of=day, out=out, progress=report_step)
     written = json.loads((out / "assessment.json").read_text(encoding="utf-8"))
-    _print(_as_json(written) if as_json else _assessment_lines(written, out))
+    _print(_as_json(written) if as_json else f"{assessment_summary(written)}\nwritten to {out}")
 
 
 @medical.command()
@@ -93,7 +94,7 @@ def read(
 
     with _progress() as report_step:
         written = read_case(series, report=report, resample=resample, out=out, progress=report_step)
-    _print(_as_json(written) if as_json else _reading_lines(written, out))
+    _print(_as_json(written) if as_json else f"{reading_summary(written)}\nwritten to {out}")
 
 
 @contextmanager

@@ -1,0 +1,42 @@
+"""The few lines that a terminal shows of an assessment or a reading."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["assessment_summary", "reading_summary"]
+
+
+def assessment_summary(written: dict[str, Any]) -> str:
+    """Returns the lines for what `assessment.json` holds."""
+    lines = [f"{written['ticker']}, {written['form']}"]
+    market = written["market"]
+    if market is not None:
+        tail = market["tail"]
+        lines += [
+            f"as of {written['as_of']}",
+            f"score {written['score']:.1f} of 100 ({written['event_definition']})",
+            f"from prices alone {100 * written['event_probability_prices_only']:.1f}",
+            f"one-day {tail['level']:.1%} VaR {tail['value_at_risk']:.2%}, "
+            f"ES {tail['expected_shortfall']:.2%} ({tail['method']})",
+        ]
+    text = written["text"]
+    lines.append(f"text signal {text['value']:+.4f}, {text['percentile']:.0f}th percentile")
+    lines += [f"  {reason['contribution']:+.3f} {reason['statement']}" for reason in written["reasons"]]
+    return "\n".join(lines + [f"note: {note}" for note in written["notes"]])
+
+
+def reading_summary(written: dict[str, Any]) -> str:
+    """Returns the lines for what `reading.json` holds."""
+    lines = [f"region {written['region']['name']}: {written['region']['reason']}"]
+    for lesion in written["lesions"]:
+        measured, probability = lesion["measurements"], lesion["probability"]
+        score = "not scored" if probability is None else f"suspicion {probability:.2f}"
+        lines.append(
+            f"  {lesion['identifier']} {measured['long_axis_mm']:.1f} x "
+            f"{measured['short_axis_mm']:.1f} mm, {score}, report: {lesion['report_support']}"
+        )
+    lines.append(written["conclusion"])
+    if written["disagreement"]:
+        lines.append(f"disagreement: {written['disagreement']}")
+    return "\n".join(lines + [f"note: {limit}" for limit in written["limitations"]])
