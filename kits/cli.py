@@ -57,6 +57,7 @@ def demo(
 @finance.command()
 def assess(
     document: Annotated[Path, typer.Argument(help="10-K or 10-Q (HTML), or an earnings call.")],
+    *,
     ticker: Annotated[str, typer.Option(help="The company's ticker in the price table.")],
     out: Annotated[Path, typer.Option(help="Folder for report.html and assessment.json.")],
     prices: Annotated[
@@ -81,6 +82,7 @@ def assess(
 @medical.command()
 def read(
     series: Annotated[Path, typer.Argument(help="Folder of one CT series, or one DICOM file.")],
+    *,
     out: Annotated[Path, typer.Option(help="Folder for SR, SEG, FHIR, PNG and reading.json.")],
     report: Annotated[Path | None, typer.Option(help="The radiology report, plain text.")] = None,
     resample: Annotated[

@@ -16,7 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-__all__ = ["NODULES", "SPACING_MM", "Nodule", "make_phantom", "write_phantom_series"]
+__all__ = [
+    "NODULES",
+    "SPACING_MM",
+    "Nodule",
+    "make_phantom",
+    "phantom_position_lps_mm",
+    "write_phantom_series",
+]
 
 Hounsfield = npt.NDArray[np.float32]
 Points = npt.NDArray[np.floating[Any]]
@@ -25,6 +32,7 @@ SHAPE = (72, 320, 320)
 SPACING_MM = (2.5, 1.05, 1.05)
 AIR, LUNG, FAT, SOFT_TISSUE, BONE = -1000.0, -860.0, -100.0, 40.0, 450.0
 NOISE_SD_HU = 12.0
+ORIGIN_MM = -160.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,12 @@ def write_phantom_series(folder: Path, *, seed: int = 0) -> Path:
         header.PixelData = (pixels + 1024).astype("<u2").tobytes()
         header.save_as(folder / f"slice-{index:03d}.dcm", enforce_file_format=True)
     return folder
+
+
+def phantom_position_lps_mm(point_mm: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Returns a point of the phantom (mm along `D H W`) in patient coordinates (LPS, mm)."""
+    d, h, w = point_mm
+    return (ORIGIN_MM + w, ORIGIN_MM + h, d)
 
 
 def _add_ribs(
@@ -210,7 +224,7 @@ def _slice_header(index: int, seed: int) -> Any:
     header.FrameOfReferenceUID, header.PositionReferenceIndicator = uid("frame"), ""
     header.StudyID, header.SeriesNumber, header.InstanceNumber = "1", 1, index + 1
     header.KVP, header.SliceThickness = "120", f"{SPACING_MM[0]}"
-    header.ImagePositionPatient = ["-160.0", "-160.0", f"{index * SPACING_MM[0]:.3f}"]
+    header.ImagePositionPatient = [ORIGIN_MM, ORIGIN_MM, round(index * SPACING_MM[0], 3)]
     header.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
     header.PixelSpacing = [f"{SPACING_MM[1]}", f"{SPACING_MM[2]}"]
     header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"

@@ -17,12 +17,14 @@ def assessment_summary(written: dict[str, Any]) -> str:
             f"as of {written['as_of']}",
             f"score {written['score']:.1f} of 100 ({written['event_definition']})",
             f"from prices alone {100 * written['event_probability_prices_only']:.1f}",
-            f"one-day {tail['level']:.1%} VaR {tail['value_at_risk']:.2%}, "
-            f"ES {tail['expected_shortfall']:.2%} ({tail['method']})",
+            f"one-day {tail['level']:.1%} VaR {tail['value_at_risk']:.2%} ({tail['method']})",
+            f"one-day {tail['level']:.1%} ES {tail['expected_shortfall']:.2%}",
         ]
     text = written["text"]
     lines.append(f"text signal {text['value']:+.4f}, {text['percentile']:.0f}th percentile")
-    lines += [f"  {reason['contribution']:+.3f} {reason['statement']}" for reason in written["reasons"]]
+    lines += [
+        f"  {reason['contribution']:+.3f} {reason['statement']}" for reason in written["reasons"]
+    ]
     return "\n".join(lines + [f"note: {note}" for note in written["notes"]])
 
 
