@@ -1,4 +1,4 @@
-"""The demonstration finds what its phantom holds, twice the same, the second time from the cache."""
+"""The demonstration finds what its phantom holds; the second time the cache answers."""
 
 from __future__ import annotations
 
