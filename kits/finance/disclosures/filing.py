@@ -160,8 +160,8 @@ class _Reading:
             remarks.append(f"{name}: found by its heading; edgartools did not find it")
         elif edgar is not None and not agreed:
             remarks.append(
-                f"{name}: edgartools gives {len(edgar.words)} of the {n_words} words that stand "
-                "between this heading and the next; all of them are kept"
+                f"{name}: the whole span to the next heading is given, {n_words} words; "
+                f"edgartools gives {len(edgar.words)}"
             )
         remarks += self._remarks(heading, following, section, n_words=n_words)
         return _Finding(section, tuple(remarks))
@@ -221,11 +221,17 @@ class _Reading:
     def _longer_elsewhere(
         self, edgar: EdgarSection, section: Section, *, n_words: int, following: Heading | None
     ) -> str | None:
-        """Returns a fault where edgartools' item goes on and our end is not beyond doubt."""
-        if len(edgar.words) < n_words or following is None or following.named:
+        """Returns a fault where edgartools goes on beyond our end and knows the next item too.
+
+        Where it does not know the next item, it has run past that heading, which stands in
+        the text; then our end is the better one.
+        """
+        if len(edgar.words) < n_words or following is None:
+            return None
+        if following.named and following.item.key not in self.edgar:
             return None
         place = self.words.find(edgar.words)
-        if place is not None and place[1] <= section.end:
+        if place is not None and _agree(n_words, self.words.count(section.start, place[1])):
             return None
         return f"edgartools gives {len(edgar.words)} words where the headings span {n_words}"
 

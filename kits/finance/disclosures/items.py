@@ -79,7 +79,7 @@ ITEMS: dict[FilingForm, tuple[Item, ...]] = {
 
 _LABEL = re.compile(
     r"^[ \t]*(?:part[ \t]+[IV]+[ \t]*[,.:;\-–—]*[ \t]*)?"
-    r"items?[ \t]*(?P<number>\d{1,2})(?P<letter>\(?[A-C]\)?(?![A-Z])|[ \t](?-i:[A-C])(?=[.:)\t-]))?"
+    r"items?[ \t\xa0]*(?P<number>\d{1,2})(?P<letter>\(?[A-C]\)?(?![A-Z])|[ \t](?-i:[A-C])(?=[.:)\t-]))?"
     r"(?P<second>[ \t]*(?:and|&)[ \t]*(?:items?[ \t]*)?2)?(?![\w(])(?P<mark>[ \t.:|\-–—)]*)",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -23,17 +23,19 @@ _HANDOVER = re.compile(
     rf"\bopen(?:ing)? (?:up )?{_CALL} (?:up )?(?:now )?(?:for|to) [^.?!]{{0,30}}{_QUESTIONS}"
     rf"|\bopen(?:ing)? (?:it )?(?:up )?(?:for|to) (?:your |any )?{_QUESTIONS}"
     rf"|\b(?:turn|hand)\b [^.?!]{{0,40}}\boperator\b[^.?!]{{0,60}}{_QUESTIONS}"
-    rf"|\boperator\b[^.?!]{{0,60}}{_QUESTIONS}"
+    rf"|\boperator,[^.?!]{{0,60}}{_QUESTIONS}"
     r"|\b(?:take|answer|begin|start|ready for|go to|move to|proceed (?:to|with))\b [^.?!]{0,40}"
     rf"{_QUESTIONS}[^.?!]{{0,40}}\boperator\b"
-    rf"|\b{_WE}\b[^.?!]{{0,40}}\b(?:take|answer|open|ready for|address)\b"
-    rf"[^.?!]{{0,20}}{_QUESTIONS}",
+    rf"|\b{_WE}\b[^.?!]{{0,40}}\b(?:take|answer|open|ready for)\b"
+    r"[^.?!]{0,20}(?:questions|q\s?&\s?a\b)",
     re.IGNORECASE,
 )
 # what only announces the handover, or belongs to the questions already
 _NOT_YET = re.compile(
-    r"\b(?:then|after (?:that|which|our|the|my)|following|before|later|once|prior to|when we|"
-    r"at the (?:end|conclusion) of|will conclude by|will be followed|during the|in the q)\b"
+    r"\b(?:then|after\w*|following|before|later|once|prior to|when|finally|at that (?:point|time)|"
+    r"as well|wrap up|at the (?:end|conclusion) of|will conclude by|will be followed|during|"
+    r"(?:answer|period|question)[ -](?:session|period)s? for this|thank you for \w+ \w+ your|"
+    r"for (?:all )?(?:of )?your questions and|concludes (?:our|the) (?:q\b|question))\b"
     r"|\b(?:last|final|next|more|another|follow-up|one|two|three|that|this) (?:\w+ )?questions?\b"
     r"|\binvestor relations\b|\bno (?:further|more)\b|\bfurther questions\b|\bas always\b",
     re.IGNORECASE,
