@@ -77,7 +77,10 @@ class Document:
         if first > last:
             position = self.segments[first].source_start if first < len(self.segments) else 0
             return position, position
-        return _into(self.segments[first], start)[0], _into(self.segments[last], end - 1)[1]
+        head, tail = self.segments[first], self.segments[last]
+        source_start, _ = _into(head, max(start, head.text_start))
+        _, source_end = _into(tail, min(end, tail.text_end) - 1)
+        return source_start, source_end
 
     @cached_property
     def _starts(self) -> list[int]:

@@ -31,7 +31,7 @@ _RISK_ITEMS = frozenset({"item_1a", "part_2_item_1a"})
 # a filing may end with these: Form 10-K ended with Item 14 until 2003
 _LAST_ITEMS = frozenset({"item_14", "item_15", "item_16", "part_2_item_6"})
 _FORM_LINE = re.compile(
-    r"^\W*form\W{0,3}\s*(?P<form>\d{1,2}\s?[-‑–—]?\s?[A-Z]{1,2}\d{0,3}|[A-Z]-\d{1,2})"
+    r"^\W*form\W{0,3}\s*(?P<form>\d{1,2}\s?[-‑–—]?\s?[A-Z]{1,3}\d{0,3}|[A-Z]-\d{1,2})"
     r"(?:/A)?[ \t]*(?:$|[^\w\s]|(?-i:[A-Z]))",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -79,8 +79,9 @@ ITEMS: dict[FilingForm, tuple[Item, ...]] = {
 
 _LABEL = re.compile(
     r"^[ \t]*(?:part[ \t]+[IV]+[ \t]*[,.:;\-–—]*[ \t]*)?"
-    r"items?[ \t\xa0]*(?P<number>\d{1,2})(?P<letter>\(?[A-C]\)?(?![A-Z])|[ \t](?-i:[A-C])(?=[.:)\t-]))?"
-    r"(?P<second>[ \t]*(?:and|&)[ \t]*(?:items?[ \t]*)?2)?(?![\w(])(?P<mark>[ \t.:|\-–—)]*)",
+    r"items?[ \t\xa0]*(?P<number>\d{1,2})"
+    r"(?P<letter>\(?[A-C]\)?(?![A-Z])|[ \t](?-i:[A-C])(?=[.:)\t-]))?"
+    r"(?:[ \t]*(?:and|&)[ \t]*(?:items?[ \t]*)?2)?(?![\w(])[ \t.:|\-–—)]*",
     re.IGNORECASE | re.MULTILINE,
 )
 _CONTINUED = re.compile(r"\bcontinued\b|\(cont", re.IGNORECASE)
