@@ -6,6 +6,7 @@ and mentions of the past or of relatives, are left out: they are not findings of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from kits.medical.language.sections import (
 __all__ = ["Finding", "Laterality", "Status", "extract_findings"]
 
 _PATTERNS = {key: any_of(concept.patterns) for key, concept in terms.CONCEPTS.items()}
+_DENIED_WITHIN = re.compile(r"\bnot?\b", re.IGNORECASE)  # "heart is not enlarged"
 _ELSEWHERE = any_of(terms.ELSEWHERE)
 _IN_LUNG = any_of(terms.IN_LUNG)
 _OTHER_SIZED = any_of(terms.OTHER_SIZED)
@@ -90,6 +92,8 @@ def _read_sentence(text: str, sentence: Sentence) -> Iterator[Finding]:
     context = read_context(text, sentence.start, sentence.end)
     for mention in mentions:
         status = context.status_of(mention.span)
+        if status is not None and _DENIED_WITHIN.search(text, *mention.span):
+            status = "absent"
         clause = context.clause_of(mention.span[0])
         if status is None or _is_elsewhere(text, mention, clause):
             continue
