@@ -102,7 +102,7 @@ def _pixel_fault(slice_: Dataset) -> str | None:
 
 def _rescale_fault(slice_: Dataset) -> str | None:
     """Returns the first thing that keeps rescaled values from being Hounsfield units."""
-    if slice_.get("RescaleType", "HU") not in ("HU", "HU_MOD", ""):
+    if (slice_.get("RescaleType") or "HU") not in ("HU", "HU_MOD"):
         return f"rescale to {_rescale_type(slice_)} units instead of HU"
     if not _are_finite(slice_, "RescaleSlope") or not _are_finite(slice_, "RescaleIntercept"):
         return "a rescale that is not a number"

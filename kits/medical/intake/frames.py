@@ -22,6 +22,7 @@ GROUP_ATTRIBUTES = {
     "PixelValueTransformationSequence": ("RescaleIntercept", "RescaleSlope", "RescaleType"),
     "CTAcquisitionDetailsSequence": ("GantryDetectorTilt",),
 }
+FRAME_KEYWORDS = ("InstanceNumber", "NumberOfFrames", "PixelData")
 FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 
@@ -29,7 +30,8 @@ def split_frames(instance: Dataset) -> tuple[Dataset, ...]:
     """Returns one slice per frame of `instance`, or `instance` itself if it has one slice.
 
     Each slice keeps the SOPInstanceUID of its object; its InstanceNumber is the frame number,
-    from 1. Encapsulated frames stay compressed.
+    from 1. Encapsulated frames stay compressed. The slices share the elements of their object:
+    they are for reading.
 
     Raises:
         PixelDecodingError: The object has fewer frames than its header states.
@@ -51,7 +53,7 @@ def split_frames(instance: Dataset) -> tuple[Dataset, ...]:
         {
             element.tag: element
             for element in instance
-            if element.keyword not in (*FUNCTIONAL_GROUPS, "PixelData", "NumberOfFrames")
+            if element.keyword not in (*FUNCTIONAL_GROUPS, *FRAME_KEYWORDS)
         }
     )
     return tuple(

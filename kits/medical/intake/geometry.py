@@ -205,11 +205,17 @@ def _place(along_mm: Float64, gap: int) -> str:
 def _sideways_problems(
     positions_mm: Float64, normal: Float64, half_pixel_mm: float
 ) -> tuple[float, list[str]]:
-    """Returns the tilt in degrees, and what is wrong with the slices' sideways places."""
+    """Returns the tilt in degrees, and what is wrong with the slices' sideways places.
+
+    The slope is the median of those over half the stack (as Theil-Sen, long baselines only),
+    so that one displaced slice is told as displaced and not as a tilt of all.
+    """
     offsets_mm = positions_mm - positions_mm[0]
     along_mm = offsets_mm @ normal  # (D,)
     sideways_mm = offsets_mm - np.outer(along_mm, normal)  # (D, 3)
-    slope = along_mm @ sideways_mm / (along_mm @ along_mm)  # (3,) mm sideways per mm
+    half = len(along_mm) // 2
+    rise_mm = sideways_mm[half:] - sideways_mm[:-half]
+    slope = np.median(rise_mm / (along_mm[half:] - along_mm[:-half])[:, None], axis=0)  # (3,)
     tilt_deg = math.degrees(math.atan(float(np.linalg.norm(slope))))
     problems = []
     if float(np.linalg.norm(slope)) * along_mm[-1] > half_pixel_mm:
@@ -217,7 +223,8 @@ def _sideways_problems(
             f"gantry tilt {tilt_deg:.1f} degrees (the slices are stacked at that angle to "
             "their normal)"
         )
-    scatter_mm = np.linalg.norm(sideways_mm - np.outer(along_mm, slope), axis=1)
+    residual_mm = sideways_mm - np.outer(along_mm, slope)
+    scatter_mm = np.linalg.norm(residual_mm - np.median(residual_mm, axis=0), axis=1)
     if scatter_mm.max() > half_pixel_mm:
         problems.append(f"slices up to {scatter_mm.max():.2f} mm sideways of a straight stack")
     return tilt_deg, problems
