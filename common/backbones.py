@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import BackboneError
-from common.settings import load_settings
 from common.task import digest_of
 
 __all__ = ["BUNDLED", "Backbone", "load_backbone"]
@@ -66,6 +66,11 @@ class Backbone:
     digest: str
     max_tokens: int
     hidden_size: int
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Returns how many tokens each text has, special tokens included."""
+        encoded = self.tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
+        return [len(token_ids) for token_ids in encoded]
 
 
 def load_backbone(name_or_path: str | Path, *, revision: str | None = None) -> Backbone:
@@ -124,6 +129,8 @@ def _hub_folder(hub_id: str, revision: str | None) -> Path:
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    from common.settings import load_settings  # pydantic is needed for hub ids only
 
     online = load_settings().hub == "online"
     try:

@@ -121,8 +121,7 @@ class TextRegressor:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Returns how many tokens each text has, special tokens included."""
-        encoded = self._adapter.backbone.tokenizer(list(texts), verbose=False)
-        return [len(ids) for ids in encoded["input_ids"]]
+        return self._adapter.backbone.count_tokens(texts)
 
     def predict(self, tasks: Sequence[Task]) -> list[Result]:
         """Returns `score` (float, rounded to 6 digits) for each text.

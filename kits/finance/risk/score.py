@@ -45,8 +45,8 @@ class Evidence:
         source_start: Offset of its first character in the decoded file.
         source_end: Offset after its last character in the decoded file.
         section: Key of the section that it stands in.
-        contribution: What it adds to the log-odds of the event; without a market part
-            (no probability), what it adds to the text signal.
+        contribution: Within a `TextSignal`, what it adds to the signal's value; within a
+            `Reason`, what it adds to the reason's contribution.
     """
 
     sentence: str
@@ -66,7 +66,8 @@ class Reason:
         code: Stable name: "PRICE_VOLATILITY" or "TEXT_TONE".
         statement: The reason in words, with its figures.
         contribution: What it adds to the log-odds; 0 where there is no probability.
-        evidence: The passages behind it, largest first; a selection, not the whole sum.
+        evidence: The passages behind it, farthest from a typical passage first; a
+            selection, not the whole sum.
     """
 
     code: str
@@ -82,7 +83,8 @@ class TextSignal:
     Args:
         value: Expected correction of the 30-day log-volatility by the text model alone,
             before the linkage weighs it.
-        percentile: Share of the training calls with a lower value, 0 to 100.
+        percentile: Share of the reference calls (those of training time that the text model
+            was not trained on) with a lower value, 0 to 100.
         n_sentences: How many sentences were read.
         evidence: The passages that moved it most, largest first.
     """
@@ -173,11 +175,11 @@ class RiskAssessment:
             "score": self.score,
             "volatility_prices_only": self.volatility_prices_only,
             "volatility_linked": self.volatility_linked,
-            "reasons": [asdict(reason) for reason in self.reasons],
-            "text": asdict(self.text),
+            "reasons": [_with_evidence(reason) for reason in self.reasons],
+            "text": _with_evidence(self.text),
             "market": None if self.market is None else _market_to_json(self.market),
             "notes": list(self.notes),
-            "provenance": [_provenance_to_json(p) for p in self.provenance],
+            "provenance": [p.to_json() for p in self.provenance],
         }
 
 
@@ -191,6 +193,10 @@ def probability(log_odds: float) -> float:
     if log_odds >= 0:
         return 1.0 / (1.0 + math.exp(-log_odds))
     return math.exp(log_odds) / (1.0 + math.exp(log_odds))
+
+
+def _with_evidence(part: Reason | TextSignal) -> dict[str, Any]:
+    return {**asdict(part), "evidence": [asdict(evidence) for evidence in part.evidence]}
 
 
 def _market_to_json(market: MarketView) -> dict[str, Any]:
@@ -222,17 +228,6 @@ def _forecast_to_json(forecast: VolatilityForecast) -> dict[str, Any]:
         "daily_volatility_quantiles": np.asarray(forecast.daily_volatility_quantiles).tolist(),
         "period_volatility_quantiles": np.asarray(forecast.period_volatility_quantiles).tolist(),
         "period_volatility_mean": float(forecast.period_volatility_mean),
-    }
-
-
-def _provenance_to_json(provenance: Provenance) -> dict[str, Any]:
-    return {
-        "model": provenance.model,
-        "model_digest": provenance.model_digest,
-        "adapter": provenance.adapter,
-        "adapter_digest": provenance.adapter_digest,
-        "input_digest": provenance.input_digest,
-        "software": dict(sorted(provenance.software.items())),
     }
 
 

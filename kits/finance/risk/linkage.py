@@ -1,0 +1,347 @@
+"""Links what the words say with what the prices say.
+
+    forecast  = r0 + r . x + w (s - s0)
+    log-odds  = a + b forecast
+              = [a + b f0]  +  b (r0 + r . x - f0)  +  b w (s - s0)
+                baseline       PRICE_VOLATILITY        TEXT_TONE
+
+x are past log-volatilities, s is the mean passage score, f0 and s0 are typical values. The
+forecast is of ln(sd) of the next 30 daily returns; the event is that it exceeds the 80th
+percentile of the training calls. Ridge regression: Hoerl and Kennard 1970; calibration of
+a score by a logistic curve: Platt 1999. Every coefficient was fitted by
+`python -m kits.finance.weights.train`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import AdapterError, TableError
+from common.task import Array
+from kits.finance.disclosures.document import Disclosure
+from kits.finance.disclosures.language import LanguageReading, PassageScore
+from kits.finance.risk.score import (
+    Evidence,
+    MarketView,
+    Reason,
+    RiskAssessment,
+    TextSignal,
+    probability,
+)
+
+__all__ = ["Linkage", "assess_text", "link", "past_log_volatility", "read_linkage"]
+
+_N_EVIDENCE = 6  # passages quoted; the report has room for these on one page
+
+
+_NO_PRICES = (
+    "No market part could be computed: no prices were given. Without them there is no "
+    "volatility forecast, no probability and no score."
+)
+
+
+@dataclass(frozen=True)
+class Linkage:
+    """The fitted coefficients; see the module's docstring for the symbols.
+
+    Args:
+        windows_days: Windows of the past log-volatilities x.
+        price_intercept: r0.
+        price_coefficients: r, one per window.
+        price_centre: f0, the mean prices-only forecast of the training calls.
+        text_weight: w, 0 where text did not help on calls that nothing else was fitted on.
+        text_centre: s0, the mean score of the reference calls.
+        text_percentiles: 101 percentiles of s over the reference calls.
+        calibration_intercept: a.
+        calibration_slope: b.
+        event_threshold: Log-volatility above which the event has happened.
+        mse_gain_interval: 95% interval of the prices-only minus the linked squared error on
+            the test calls, paired by company.
+        adapter_digest: The text model that these coefficients belong to.
+    """
+
+    windows_days: tuple[int, ...]
+    price_intercept: float
+    price_coefficients: tuple[float, ...]
+    price_centre: float
+    text_weight: float
+    text_centre: float
+    text_percentiles: tuple[float, ...]
+    calibration_intercept: float
+    calibration_slope: float
+    event_threshold: float
+    mse_gain_interval: tuple[float, float]
+    adapter_digest: str
+
+    def price_forecast(self, features: Array) -> Array:
+        """Returns r0 + r . x for features `(..., n_windows)`."""
+        coefficients = np.asarray(self.price_coefficients)
+        return np.asarray(self.price_intercept + features @ coefficients)
+
+    def text_term(self, score: Array | float) -> Array:
+        """Returns w (s - s0), what a mean passage score adds to the forecast."""
+        return np.asarray(self.text_weight * (np.asarray(score) - self.text_centre))
+
+    def log_odds(self, forecast: Array) -> Array:
+        """Returns a + b forecast."""
+        return np.asarray(self.calibration_intercept + self.calibration_slope * forecast)
+
+    @property
+    def event_definition(self) -> str:
+        """The event in words, with its threshold."""
+        percent = 100 * math.exp(self.event_threshold)
+        return (
+            "The standard deviation of the next 30 daily returns exceeds "
+            f"{percent:.2f}% per day, the top quintile of the training calls of 2015-16."
+        )
+
+    @property
+    def text_is_proven(self) -> bool:
+        """Whether text lowered the error on the test calls beyond chance."""
+        return self.text_weight > 0 and self.mse_gain_interval[0] > 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns JSON values only."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+
+
+def read_linkage(path: Path, *, adapter_digest: str) -> Linkage:
+    """Reads the coefficients and checks that they belong to the text model in use.
+
+    Raises:
+        AdapterError: The file is absent, damaged, or of another text model.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        values: dict[str, Any] = {field.name: content[field.name] for field in fields(Linkage)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _foreign_linkage("its coefficients", type(error).__name__) from error
+    frozen: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    linkage = Linkage(**frozen)
+    if linkage.adapter_digest != adapter_digest:
+        raise _foreign_linkage(
+            f"coefficients of adapter {adapter_digest[:12]}...",
+            f"those of {linkage.adapter_digest[:12]}...",
+        )
+    return linkage
+
+
+def past_log_volatility(
+    close: npt.NDArray[np.float64], windows_days: Sequence[int]
+) -> npt.NDArray[np.float64]:
+    """Returns ln(sd) of the last w simple daily returns for each window w, `(n_windows,)`.
+
+    The standard deviation is that of the population (divisor w) about the window's own
+    mean, as in the labels that the linkage was trained on.
+
+    Args:
+        close: `(T,)` closing prices, oldest first, T > the longest window.
+        windows_days: Windows in trading days.
+
+    Raises:
+        TableError: There are too few prices, or they did not move over a whole window.
+    """
+    if len(close) <= max(windows_days):
+        raise TableError(
+            "price history",
+            expected=f"more than {max(windows_days)} closes",
+            found=str(len(close)),
+            remedy="Give a longer history.",
+        )
+    returns = close[1:] / close[:-1] - 1.0
+    deviations = np.array([returns[-window:].std() for window in windows_days])
+    if np.any(deviations <= 0):
+        still = [w for w, sd in zip(windows_days, deviations, strict=True) if sd <= 0]
+        raise TableError(
+            "price history",
+            expected="prices that move",
+            found=f"equal returns over the last {still[0]} days",
+            remedy="Check the table for filled-in prices.",
+        )
+    return np.asarray(np.log(deviations), dtype=np.float64)
+
+
+def link(
+    disclosure: Disclosure,
+    reading: LanguageReading,
+    market: MarketView,
+    linkage: Linkage,
+    *,
+    ticker: str,
+) -> RiskAssessment:
+    """Builds the assessment of a disclosure with matching prices."""
+    features = past_log_volatility(market.history.close, linkage.windows_days)
+    price = float(linkage.price_forecast(features))
+    text = float(linkage.text_term(reading.mean_score))
+    slope = linkage.calibration_slope
+    baseline = float(linkage.log_odds(np.asarray(linkage.price_centre)))
+    reasons = (
+        _price_reason(price, linkage),
+        Reason(
+            code="TEXT_TONE",
+            statement=_text_statement(reading, linkage),
+            contribution=slope * text,
+            evidence=_evidence(disclosure, reading, linkage, per_score=slope * linkage.text_weight),
+        ),
+    )
+    price_log_odds = baseline + reasons[0].contribution
+    event_probability = probability(price_log_odds + reasons[1].contribution)
+    return RiskAssessment(
+        ticker=ticker,
+        as_of=market.history.dates[-1].astype("datetime64[D]").item(),
+        form=disclosure.form,
+        document_digest=disclosure.document.digest,
+        text=_text_signal(disclosure, reading, linkage),
+        market=market,
+        event_definition=linkage.event_definition,
+        event_probability=event_probability,
+        event_probability_prices_only=probability(price_log_odds),
+        baseline_log_odds=baseline,
+        score=100.0 * event_probability,
+        reasons=reasons,
+        notes=(*market.history.notes, *_text_notes(disclosure, reading, linkage)),
+        provenance=(reading.provenance,),
+        volatility_prices_only=math.exp(price),
+        volatility_linked=math.exp(price + text),
+    )
+
+
+def assess_text(
+    disclosure: Disclosure, reading: LanguageReading, linkage: Linkage, *, ticker: str
+) -> RiskAssessment:
+    """Builds the assessment of a disclosure without prices: the text part, no probability."""
+    reason = Reason(
+        code="TEXT_TONE",
+        statement=_text_statement(reading, linkage),
+        contribution=0.0,
+        evidence=_evidence(disclosure, reading, linkage, per_score=0.0),
+    )
+    return RiskAssessment(
+        ticker=ticker,
+        as_of=None,
+        form=disclosure.form,
+        document_digest=disclosure.document.digest,
+        text=_text_signal(disclosure, reading, linkage),
+        market=None,
+        event_definition=linkage.event_definition,
+        event_probability=None,
+        event_probability_prices_only=None,
+        baseline_log_odds=None,
+        score=None,
+        reasons=(reason,),
+        notes=(
+            _NO_PRICES,
+            *_text_notes(disclosure, reading, linkage),
+        ),
+        provenance=(reading.provenance,),
+    )
+
+
+def _text_signal(disclosure: Disclosure, reading: LanguageReading, linkage: Linkage) -> TextSignal:
+    score = reading.mean_score
+    return TextSignal(
+        value=score - linkage.text_centre,
+        percentile=float(np.interp(score, linkage.text_percentiles, np.arange(101.0))),
+        n_sentences=reading.n_sentences,
+        evidence=_evidence(disclosure, reading, linkage, per_score=1.0),
+    )
+
+
+def _evidence(
+    disclosure: Disclosure, reading: LanguageReading, linkage: Linkage, *, per_score: float
+) -> tuple[Evidence, ...]:
+    """Quotes the passages whose scores lie farthest from the typical one, farthest first."""
+    document, n = disclosure.document, len(reading.passages)
+
+    def distance(passage: PassageScore) -> float:
+        return passage.score - linkage.text_centre
+
+    farthest = sorted(reading.passages, key=lambda p: (-abs(distance(p)), p.start))[:_N_EVIDENCE]
+    evidence = []
+    for passage in farthest:
+        source_start, source_end = document.source_span(passage.start, passage.end)
+        evidence.append(
+            Evidence(
+                sentence=document.text[passage.start : passage.end],
+                start=passage.start,
+                end=passage.end,
+                source_start=source_start,
+                source_end=source_end,
+                section=passage.section,
+                contribution=per_score * distance(passage) / n,
+            )
+        )
+    return tuple(evidence)
+
+
+def _price_reason(price: float, linkage: Linkage) -> Reason:
+    expected, typical = 100 * math.exp(price), 100 * math.exp(linkage.price_centre)
+    direction = "above" if price > linkage.price_centre else "below"
+    return Reason(
+        code="PRICE_VOLATILITY",
+        statement=(
+            f"Past prices lead to an expected {expected:.2f}% per day over the next 30 days, "
+            f"{direction} the {typical:.2f}% that is typical of the training calls."
+        ),
+        contribution=linkage.calibration_slope * (price - linkage.price_centre),
+    )
+
+
+def _text_statement(reading: LanguageReading, linkage: Linkage) -> str:
+    direction = "higher" if reading.mean_score > linkage.text_centre else "lower"
+    said = (
+        f"The text model takes the {reading.n_sentences} sentences for a sign of {direction} "
+        "volatility than that of a typical call with such prices"
+    )
+    if linkage.text_weight == 0:
+        return f"{said}; this has no weight, since text adds no measurable accuracy here."
+    effect = 100 * math.expm1(float(linkage.text_term(reading.mean_score)))
+    return f"{said}; this moves the 30-day forecast by {effect:+.1f}%."
+
+
+def _text_notes(
+    disclosure: Disclosure, reading: LanguageReading, linkage: Linkage
+) -> tuple[str, ...]:
+    notes = [*disclosure.notes, *reading.notes]
+    if linkage.text_weight == 0:
+        notes.append(
+            "Text adds no measurable accuracy here: its weight, fitted on calls that nothing else "
+            "was fitted on, is 0, so that the score is that of prices alone. The quoted passages "
+            "show what the text model reacts to, no more."
+        )
+    elif not linkage.text_is_proven:
+        low, high = linkage.mse_gain_interval
+        notes.append(
+            "Text adds no measurable accuracy here: on the test calls the linked forecast's "
+            f"squared error was lower by between {low:+.4f} and {high:+.4f} (95% interval, "
+            "paired by company), which does not exclude zero."
+        )
+    if disclosure.form != "transcript":
+        notes.append(
+            f"The text model was trained on earnings calls of 2015-16; a {disclosure.form} is "
+            "outside its domain, so read its signal as a pointer to passages."
+        )
+    notes.append("Percentiles of the text signal compare with calls that it was not trained on.")
+    return tuple(notes)
+
+
+def _foreign_linkage(expected: str, found: str) -> AdapterError:
+    return AdapterError(
+        "linkage.json",
+        expected=expected,
+        found=found,
+        remedy="Restore the adapter's folder from where it came, or train it again.",
+    )
