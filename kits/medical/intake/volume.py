@@ -82,7 +82,10 @@ def build_volume(series: CTSeries, *, resample: bool = False) -> CTVolume:
             "(command line: --resample), which every output will then state.",
         )
     affine = _stack_affine(series)
-    stack = np.stack([hounsfield(slice_) for slice_ in series.slices])  # (D, H, W)
+    first = series.slices[0]
+    stack = np.empty((len(series.slices), first.Rows, first.Columns), dtype=np.float32)
+    for d, slice_ in enumerate(series.slices):
+        stack[d] = hounsfield(slice_)
     resampling = None
     if series.geometry.problems:
         stack, affine, resampling = resample_stack(stack, series)
