@@ -15,7 +15,7 @@ def assessment_summary(written: dict[str, Any]) -> str:
         tail = market["tail"]
         lines += [
             f"as of {written['as_of']}",
-            f"score {written['score']:.1f} of 100 ({written['event_definition']})",
+            f"score {written['score']:.1f} of 100. {written['event_definition']}",
             f"from prices alone {100 * written['event_probability_prices_only']:.1f}",
             f"one-day {tail['level']:.1%} VaR {tail['value_at_risk']:.2%} ({tail['method']})",
             f"one-day {tail['level']:.1%} ES {tail['expected_shortfall']:.2%}",

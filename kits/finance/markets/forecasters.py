@@ -218,12 +218,16 @@ def _simulate_har(
 
 def _simulate_garch(fitted: FittedGarch, horizon: int, seed: int) -> tuple[Floats, Floats]:
     """Returns conditional volatility and squared shocks of each path and day."""
+    from arch.univariate import StudentsT
+
+    # arch's own random_state does not reach the simulation: the draws are seeded here.
+    draws = StudentsT(seed=np.random.RandomState(seed)).simulate([fitted.parameters["nu"]])
     simulated = fitted.result.forecast(
         horizon=horizon,
         method="simulation",
         simulations=N_PATHS,
         reindex=False,
-        random_state=np.random.RandomState(seed),
+        rng=draws,
     ).simulations
     variance = np.asarray(simulated.residual_variances[-1], dtype=np.float64)
     shocks = np.asarray(simulated.residuals[-1], dtype=np.float64)
