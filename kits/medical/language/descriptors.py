@@ -45,9 +45,9 @@ _SIDES: tuple[tuple[str, Laterality], ...] = (
     (r"right(?:-sided)?|middle lobe|R[UML]L", "right"),
 )
 _LOBES: tuple[tuple[str, str], ...] = (
-    (r"upper(?:[ -](?:and|or|to) \w+)? lobes?|[LR]UL", "upper lobe"),
-    (r"middle(?:[ -](?:and|or) \w+)? lobe|RML", "middle lobe"),
-    (r"lower(?:[ -](?:and|or) \w+)? lobes?|[LR]LL", "lower lobe"),
+    (r"upper(?:[ -](?:and|or|to)(?: left| right)? \w+)? lobes?|[LR]UL", "upper lobe"),
+    (r"middle(?:[ -](?:and|or)(?: left| right)? \w+)? lobes?|RML", "middle lobe"),
+    (r"lower(?:[ -](?:and|or)(?: left| right)? \w+)? lobes?|[LR]LL", "lower lobe"),
     (r"lingula\w*", "lingula"),
 )
 

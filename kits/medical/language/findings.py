@@ -51,7 +51,7 @@ class Finding:
         sentence_start: Offset of the sentence's first character.
         sentence_end: Offset one past its last.
         laterality: The side named with it, if any.
-        lobe: "upper lobe", "middle lobe", "lower lobe" or "lingula", if one is named.
+        lobe: "upper lobe", "middle lobe", "lower lobe" or "lingula", if just one is named.
         size_mm: The largest diameter given with it, in mm, if any.
         section: Key of its section ("findings", "impression", "body" ...).
     """
@@ -171,8 +171,8 @@ def _lobe(text: str, mention: Span, neighbours: Sequence[Span], clause: Span) ->
     lobes = lobes_in(text, *clause)
     others = [span for span in neighbours if span != mention]
     own = nearest_own(text, mention, rivals=others, descriptors=lobes)
-    own = own or nearest_own(text, mention, rivals=[], descriptors=lobes)
-    return own[0] if own else None
+    own = own or nearest_own(text, mention, rivals=[], descriptors=lobes)[:1]
+    return own[0] if len(set(own)) == 1 else None
 
 
 def _in(inner: Span, outer: Span) -> bool:
