@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -34,6 +35,8 @@ EXIT_UNUSABLE_INPUT = 2
 
 def main() -> None:
     """Runs the command line: exit status 0, 2 for unusable input, 1 for other failures."""
+    # Libraries announce their own future changes; a user of the command cannot act on them.
+    warnings.simplefilter("ignore", FutureWarning)
     try:
         app()
     except TandemError as error:
@@ -85,6 +88,12 @@ def read(
     *,
     out: Annotated[Path, typer.Option(help="Folder for SR, SEG, FHIR, PNG and reading.json.")],
     report: Annotated[Path | None, typer.Option(help="The radiology report, plain text.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of the report, where it is not UTF-8.")
+    ] = None,
+    series_chosen: Annotated[
+        str | None, typer.Option("--series", help="Number or UID of one of several series.")
+    ] = None,
     resample: Annotated[
         bool,
         typer.Option("--resample", help="Resample a tilted or uneven series; said in results."),
@@ -95,7 +104,15 @@ def read(
     from kits.medical.pipeline import read_case
 
     with _progress() as report_step:
-        written = read_case(series, report=report, resample=resample, out=out, progress=report_step)
+        written = read_case(
+            series,
+            out=out,
+            report=report,
+            report_encoding=encoding,
+            SeriesInstanceUID=series_chosen,
+            resample=resample,
+            progress=report_step,
+        )
     _print(_as_json(written) if as_json else f"{reading_summary(written)}\nwritten to {out}")
 
 
