@@ -47,8 +47,13 @@ class Interval:
 
 
 def auc(scores: Floats, labels: Labels) -> float:
-    """Returns the area under the ROC curve (Mann-Whitney U, ties count half)."""
+    """Returns the area under the ROC curve (Mann-Whitney U, ties count half).
+
+    Not a number where one class is absent.
+    """
     n_positive, n_negative = int(labels.sum()), int((~labels).sum())
+    if not n_positive or not n_negative:
+        return float("nan")
     ranks = stats.rankdata(scores)
     u = float(ranks[labels].sum()) - n_positive * (n_positive + 1) / 2
     return u / (n_positive * n_negative)
@@ -96,8 +101,7 @@ def bootstrap_by_group(
     values = []
     for _ in range(draws):
         drawn = rng.integers(0, len(names), len(names))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values.append(statistic(np.concatenate([members[k] for k in drawn])))
+        values.append(statistic(np.concatenate([members[k] for k in drawn])))
     finite = np.array(values)[np.isfinite(values)]
     low, high = np.percentile(finite, [2.5, 97.5])
     return Interval(statistic(np.arange(len(groups))), float(low), float(high))
