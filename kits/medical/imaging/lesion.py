@@ -73,7 +73,8 @@ class NoduleNetwork:
             logits = self._network.module(torch.from_numpy(batch))[:, 0].double().numpy()
         means = logits.reshape(len(tasks), self.form.slices).mean(axis=1)
         probabilities = 1 / (1 + np.exp(-(self._slope * means + self._intercept)))
-        return [Result(values={"probability": float(p)}) for p in probabilities]
+        # Six digits: how a batch is put together changes the seventh.
+        return [Result(values={"probability": round(float(p), 6)}) for p in probabilities]
 
     def _slices(self, task: Task) -> Array:
         images = [part for part in task.parts.values() if isinstance(part, Image)]

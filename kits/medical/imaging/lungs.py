@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from kits.medical.imaging.grid import HounsfieldGrid, Mask, Voxels
+from kits.medical.imaging.grid import HounsfieldGrid, Mask
 
-__all__ = ["LungFields", "segment_air", "segment_lungs"]
+__all__ = ["AIR_HU", "LungFields", "enclosed", "segment_lungs"]
 
 AIR_HU = -400.0
 GRID_MM = 1.4
@@ -39,22 +39,14 @@ class LungFields:
     mean_hu: float
 
 
-def segment_air(hounsfield: Voxels) -> Mask:
-    """Returns air inside the body: below -400 HU and, slice by slice, cut off from the edge."""
-    air = hounsfield < AIR_HU
-    labels, count = ndimage.label(air, IN_PLANE)
-    edge = np.concatenate(
-        [
-            labels[:, 0].ravel(),
-            labels[:, -1].ravel(),
-            labels[:, :, 0].ravel(),
-            labels[:, :, -1].ravel(),
-        ]
-    )
-    is_outside = np.zeros(count + 1, bool)
-    is_outside[edge] = True
-    is_outside[0] = True
-    inside: Mask = ~is_outside[labels]
+def enclosed(mask: Mask) -> Mask:
+    """Returns the voxels of `mask` `(D, H, W)` that are cut off, in their slice, from its edge."""
+    labels, count = ndimage.label(mask, IN_PLANE)
+    edges = (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1])
+    reaches_edge = np.zeros(count + 1, bool)
+    reaches_edge[np.concatenate([edge.ravel() for edge in edges])] = True
+    reaches_edge[0] = True
+    inside: Mask = ~reaches_edge[labels]
     return inside
 
 
@@ -64,7 +56,7 @@ def segment_lungs(volume: HounsfieldGrid) -> LungFields | None:
     coarse = volume.hounsfield[:, :: stride[1], :: stride[2]]
     spacing_mm = [mm * step for mm, step in zip(volume.spacing_mm, stride, strict=True)]
     voxel_ml = float(np.prod(spacing_mm)) / 1000
-    labels, count = ndimage.label(segment_air(coarse))
+    labels, count = ndimage.label(enclosed(coarse < AIR_HU))
     numbers = np.arange(1, count + 1)
     if not count:
         return None
@@ -89,9 +81,8 @@ def _closed(lungs: Mask, spacing_mm: list[float]) -> Mask:
         padded = np.pad(lungs[d], [(m, m) for m in margin])
         grown = ndimage.distance_transform_edt(~padded, sampling=spacing_mm[1:]) <= CLOSING_MM
         shrunk = ndimage.distance_transform_edt(grown, sampling=spacing_mm[1:]) > CLOSING_MM
-        filled = ndimage.binary_fill_holes(shrunk | padded)
-        closed[d] = filled[margin[0] : -margin[0], margin[1] : -margin[1]]
-    return closed
+        closed[d] = (shrunk | padded)[margin[0] : -margin[0], margin[1] : -margin[1]]
+    return closed | enclosed(~closed)
 
 
 def _magnified(mask: Mask, stride: list[int], shape: tuple[int, ...]) -> Mask:
