@@ -9,24 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from common.errors import InputError
 from common.task import Provenance, digest_of
 from common.versions import software_versions
 from kits.medical import wording
+from kits.medical.imaging.candidates import Candidate
+from kits.medical.imaging.measurements import LesionMeasurements
+from kits.medical.imaging.region import BodyRegion
 from kits.medical.intake.report import Report
 from kits.medical.intake.volume import CTVolume
 from kits.medical.language.descriptors import Laterality
 from kits.medical.language.findings import Finding
 from kits.medical.language.statements import Statement, state_lesions
 from kits.medical.matching import Match, Place, ReportSupport, match_report, place_lesions
-
-if TYPE_CHECKING:  # these files land beside this one
-    from kits.medical.imaging.candidates import Candidate
-    from kits.medical.imaging.measurements import LesionMeasurements
-    from kits.medical.imaging.region import BodyRegion
 
 __all__ = ["RESEARCH_USE", "CaseReading", "LesionReading", "ReportSupport", "fuse"]
 
@@ -105,7 +102,6 @@ def fuse(
     *,
     candidates: Sequence[tuple[Candidate, LesionMeasurements]],
     probabilities: Sequence[float] | None = None,
-    threshold: float | None = None,
     report: Report | None = None,
     findings: Sequence[Finding] = (),
     provenance: Sequence[Provenance] = (),
@@ -120,8 +116,6 @@ def fuse(
         region: The body region that it shows.
         candidates: Each candidate with its measurements, in any order.
         probabilities: The network's probability of each, in the same order; None without one.
-        threshold: The probability from which on a lesion that the report leaves out counts as a
-            disagreement, from the network's configuration; None: each one counts.
         report: The report, if there is one.
         findings: What `extract_findings(report)` returned.
         provenance: Of every model that answered.
@@ -130,6 +124,7 @@ def fuse(
         InputError: There are not as many probabilities as candidates.
     """
     seen = _ordered(_see(volume, region, candidates, probabilities))
+    statements: tuple[Statement, ...] = ()
     unmatched: tuple[Statement, ...] = ()
     if report is not None:
         statements = state_lesions(report.text, findings)
@@ -142,7 +137,13 @@ def fuse(
         seen = [replace(item, match=match) for item, match in zip(seen, matches, strict=True)]
     lesions = tuple(_lesion(number, item, volume) for number, item in enumerate(seen, start=1))
     described = [
-        wording.DescribedLesion(lesion.identifier, item.place, item.probability, item.match.support)
+        wording.DescribedLesion(
+            lesion.identifier,
+            item.place,
+            item.measurements.short_axis_mm,
+            item.probability,
+            item.match.support,
+        )
         for lesion, item in zip(lesions, seen, strict=True)
     ]
     is_compared = report is not None and region.lungs is not None
@@ -152,11 +153,9 @@ def fuse(
         lesions=lesions,
         findings=tuple(findings),
         report=report,
-        disagreement=wording.disagreement(described, unmatched, threshold=threshold)
-        if is_compared
-        else None,
+        disagreement=wording.disagreement(described, unmatched) if is_compared else None,
         conclusion=wording.conclusion(
-            region.name, described, findings, is_sought=region.lungs is not None
+            region.name, described, findings, statements, is_sought=region.lungs is not None
         ),
         limitations=(
             RESEARCH_USE,
@@ -238,8 +237,13 @@ def _limitations(
         )
         if is_scored:
             limits.append(
-                "Probabilities were calibrated on one public data set, not on this scanner."
+                "A probability says how suspicious readers would call the lump if it is a nodule; "
+                "vessels and scars get one too. It was calibrated on one public data set."
             )
+    if report is not None and region.lungs is not None:
+        limits.append(
+            f"Candidates under {wording.FOLLOWED_DIAMETER_MM:g} mm are not held against the report."
+        )
     if report is None:
         limits.append("No report was given: nothing was compared with the image.")
     left_out = volume.series.left_out

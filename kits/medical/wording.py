@@ -14,6 +14,9 @@ from kits.medical.matching import Place, ReportSupport
 __all__ = ["DescribedLesion", "conclusion", "disagreement"]
 
 LISTED_LESIONS = 5  # a sentence holds no more; reading.json lists all
+FOLLOWED_DIAMETER_MM = 6.0
+"""Smaller solid nodules need no routine follow-up, so a report may leave them out (MacMahon et al.
+2017, Radiology 284:228; the diameter is the mean of both axes)."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,21 @@ class DescribedLesion:
 
     identifier: str
     place: Place
+    short_axis_mm: float
     probability: float | None
     support: ReportSupport
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether a report that leaves it out, or denies it, differs from the image."""
+        return (self.place.long_axis_mm + self.short_axis_mm) / 2 >= FOLLOWED_DIAMETER_MM
 
 
 def conclusion(
     region_name: str,
     lesions: Sequence[DescribedLesion],
     findings: Sequence[Finding],
+    statements: Sequence[Statement],
     *,
     is_sought: bool,
 ) -> str:
@@ -39,25 +49,24 @@ def conclusion(
         region_name: Name of the body region.
         lesions: The lesions, L1 first.
         findings: The report's findings.
+        statements: The nodules and masses that it states.
         is_sought: Whether lesions were sought in this region at all.
     """
-    return " ".join([_image_says(region_name, lesions, is_sought), *_report_says(findings)])
+    return " ".join(
+        [_image_says(region_name, lesions, is_sought), *_report_says(findings, statements)]
+    )
 
 
-def disagreement(
-    lesions: Sequence[DescribedLesion],
-    unmatched: Sequence[Statement],
-    *,
-    threshold: float | None,
-) -> str | None:
+def disagreement(lesions: Sequence[DescribedLesion], unmatched: Sequence[Statement]) -> str | None:
     """Returns where image and report differ, in sentences, or None where they do not.
+
+    Lesions that the report denies or leaves out count from 6 mm on.
 
     Args:
         lesions: The lesions, with what the report says of each.
         unmatched: What the report states and no lesion fits.
-        threshold: Lesions that the report leaves out count from this probability on.
     """
-    shown = [lesion for lesion in lesions if _counts(lesion, threshold)]
+    shown = [lesion for lesion in lesions if lesion.is_followed]
     denied = [lesion for lesion in shown if lesion.support == "absent"]
     omitted = [lesion for lesion in shown if lesion.support == "not mentioned"]
     sentences = [_report_only(s, bool(lesions)) for s in unmatched if s.is_certain]
@@ -70,10 +79,6 @@ def disagreement(
     return " ".join(sentences) or None
 
 
-def _counts(lesion: DescribedLesion, threshold: float | None) -> bool:
-    return threshold is None or lesion.probability is None or lesion.probability >= threshold
-
-
 def _image_says(region_name: str, lesions: Sequence[DescribedLesion], is_sought: bool) -> str:
     if not is_sought:
         return (
@@ -83,25 +88,30 @@ def _image_says(region_name: str, lesions: Sequence[DescribedLesion], is_sought:
     if not lesions:
         return "The image shows no nodule candidate in the lungs."
     count = "1 nodule candidate" if len(lesions) == 1 else f"{len(lesions)} nodule candidates"
-    return f"The image shows {count} in the lungs: {_listed(lesions)}."
+    return f"The image shows {count} in the lungs: {_listed(lesions, with_place=False)}."
 
 
-def _report_says(findings: Sequence[Finding]) -> list[str]:
+def _report_says(findings: Sequence[Finding], statements: Sequence[Statement]) -> list[str]:
     sentences = []
     for opening, status in (("The report states", "present"), ("It doubts", "uncertain")):
-        named = [f for f in findings if f.status == status and f.concept not in LESION_CONCEPTS]
-        labels = list(dict.fromkeys(CONCEPTS[f.concept].label for f in named))
-        lesions = [f for f in findings if f.status == status and f.concept in LESION_CONCEPTS]
-        labels = [*dict.fromkeys(_mention(f) for f in lesions), *labels]
+        is_certain = status == "present"
+        labels = [_stated(s) for s in statements if s.is_certain == is_certain]
+        labels += [
+            CONCEPTS[f.concept].label
+            for f in findings
+            if f.status == status and f.concept not in LESION_CONCEPTS
+        ]
         if labels:
-            sentences.append(f"{opening}: {', '.join(labels)}.")
+            sentences.append(f"{opening}: {', '.join(dict.fromkeys(labels))}.")
     if findings and not sentences:
         sentences.append("The report states none of the findings looked for.")
     return sentences
 
 
-def _mention(finding: Finding) -> str:
-    return CONCEPTS[finding.concept].label + _attributes(finding.size_mm, finding.laterality)
+def _stated(statement: Statement) -> str:
+    plural = {"nodule": "pulmonary nodules", "mass": "pulmonary masses"}[statement.concept]
+    what = plural if statement.is_open else f"a {CONCEPTS[statement.concept].label}"
+    return what + _attributes(statement.size_mm, statement.laterality)
 
 
 def _attributes(size_mm: float | None, laterality: Laterality | None) -> str:
@@ -116,24 +126,30 @@ def _where(laterality: Laterality | None) -> str:
 
 
 def _report_only(statement: Statement, has_lesions: bool) -> str:
-    label = CONCEPTS[statement.concept].label
-    plural = {"nodule": "pulmonary nodules", "mass": "pulmonary masses"}[statement.concept]
-    what = plural if statement.is_open else f"a {label}"
-    stated = what + _attributes(statement.size_mm, statement.laterality)
-    if statement.size_mm is not None and has_lesions:
-        return f"The report states {stated}; no candidate of that size was found there."
-    return f"The report states {stated}; no candidate was found there."
+    of_that_size = " of that size" if statement.size_mm is not None and has_lesions else ""
+    there = " there" if statement.laterality in ("left", "right") else ""
+    return f"The report states {_stated(statement)}; no candidate{of_that_size} was found{there}."
 
 
-def _listed(lesions: Iterable[DescribedLesion]) -> str:
-    texts = [_lesion(lesion) for lesion in lesions]
+def _listed(lesions: Iterable[DescribedLesion], *, with_place: bool = True) -> str:
+    texts = [_lesion(lesion, with_place=with_place) for lesion in lesions]
     more = len(texts) - LISTED_LESIONS
     return "; ".join(texts[:LISTED_LESIONS]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _lesion(lesion: DescribedLesion) -> str:
+def _lesion(lesion: DescribedLesion, *, with_place: bool) -> str:
     text = f"{lesion.identifier} of {lesion.place.long_axis_mm:.1f} mm"
     text += _where(lesion.place.laterality)
-    x, y, z = lesion.place.position_lps_mm
-    text += f" at LPS {x:.0f}, {y:.0f}, {z:.0f} mm"
-    return text if lesion.probability is None else f"{text} (suspicion {lesion.probability:.2f})"
+    if with_place:
+        x, y, z = lesion.place.position_lps_mm
+        text += f" at LPS {x:.0f}, {y:.0f}, {z:.0f} mm"
+    return (
+        text if lesion.probability is None else f"{text} (suspicion {_share(lesion.probability)})"
+    )
+
+
+def _share(probability: float) -> str:
+    """Two digits, and never a certainty that the network does not have."""
+    if probability < 0.005:
+        return "under 0.01"
+    return "over 0.99" if probability > 0.995 else f"{probability:.2f}"
