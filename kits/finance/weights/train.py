@@ -40,6 +40,8 @@ from kits.finance.weights.evaluation import (
 )
 from kits.finance.weights.regression import FittedRegressor, Recipe, fit_regressor
 
+__all__ = ["main"]
+
 _SOFTWARE = ("numpy", "peft", "torch", "transformers")
 
 

@@ -47,6 +47,8 @@ from kits.medical.weights.scoring import (
     fit_platt,
 )
 
+__all__ = ["main"]
+
 N_FOLDS = 5
 INDETERMINATE = 3.0  # the middle of the readers' scale of 1 to 5
 SMALL_MM = 10.0
