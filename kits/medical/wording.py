@@ -71,11 +71,11 @@ def disagreement(lesions: Sequence[DescribedLesion], unmatched: Sequence[Stateme
     omitted = [lesion for lesion in shown if lesion.support == "not mentioned"]
     sentences = [_report_only(s, bool(lesions)) for s in unmatched if s.is_certain]
     if denied:
-        sentences.append(f"The report denies nodules that the image suggests: {_listed(denied)}.")
+        places = _listed(denied)
+        sentences.append(f"The report states no nodule where the image suggests {places}.")
     if omitted:
-        sentences.append(
-            f"The image suggests what the report does not mention: {_listed(omitted)}."
-        )
+        places = _listed(omitted)
+        sentences.append(f"The report does not mention what the image suggests: {places}.")
     return " ".join(sentences) or None
 
 

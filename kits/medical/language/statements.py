@@ -15,7 +15,7 @@ from kits.medical.language.findings import Finding
 __all__ = ["LESION_CONCEPTS", "Statement", "denials", "sides_agree", "state_lesions"]
 
 LESION_CONCEPTS = ("nodule", "mass")
-_PLURAL = re.compile(r"(?:s|ies|ses)$", re.IGNORECASE)
+_PLURAL = re.compile(r"(?:[^s]s|sses)$", re.IGNORECASE)  # nodules, masses; not mass
 _COUNTED = re.compile(
     r"\b(?:two|three|four|five|six|seven|eight|nine|ten|both|[2-9])\b(?: [\w-]+){0,4} *$",
     re.IGNORECASE,

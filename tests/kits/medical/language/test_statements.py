@@ -44,6 +44,8 @@ def test_other_sizes_sides_and_kinds_are_other_statements() -> None:
         ("Two nodules of 5 mm.", False),
         ("Three small solid nodules.", False),
         ("A nodule is seen.", False),
+        ("A mass is seen.", False),
+        ("Large masses are seen.", True),
     ],
 )
 def test_only_uncounted_plurals_are_open(text: str, is_open: bool) -> None:
