@@ -110,17 +110,22 @@ def forecast_volatility(
         seed: Seed of the simulation.
 
     Raises:
-        TableError: Horizon or levels are out of bounds, or the prices do not move.
+        TableError: Model, horizon or levels are out of bounds, or the prices do not move.
         ModelError: The likelihood of the GARCH model has no maximum that could be found.
     """
     levels = np.asarray(quantile_levels, dtype=np.float64)
     rising = bool(np.all(np.diff(levels) > 0)) and bool(np.all((levels > 0) & (levels < 1)))
-    if not 1 <= horizon_days <= 250 or levels.size == 0 or not rising:
+    if (
+        model not in ("har", "garch")
+        or not 1 <= horizon_days <= 250
+        or not levels.size
+        or not rising
+    ):
         raise TableError(
             "volatility forecast",
-            expected="1 to 250 days and rising levels between 0 and 1",
-            found=f"{horizon_days} days, levels {list(quantile_levels)}",
-            remedy="Correct horizon_days or quantile_levels.",
+            expected="model har or garch, 1 to 250 days, rising levels between 0 and 1",
+            found=f"model {model}, {horizon_days} days, levels {list(quantile_levels)}",
+            remedy="Correct model, horizon_days or quantile_levels.",
         )
     rng = np.random.default_rng(seed)
     if model == "har":

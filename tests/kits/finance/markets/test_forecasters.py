@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from pathlib import Path
+
 import numpy as np
 import pytest
 from arch import arch_model
@@ -12,7 +15,8 @@ from kits.finance.markets.forecasters import (
     fit_har,
     forecast_volatility,
 )
-from kits.finance.markets.prices import PriceHistory
+from kits.finance.markets.prices import PriceHistory, read_prices
+from kits.finance.markets.volatility import log_returns
 
 GARCH_TRUTH = {"mu": 0.05, "omega": 0.05, "alpha[1]": 0.08, "beta[1]": 0.88, "nu": 7.0}
 
@@ -85,9 +89,14 @@ def test_both_models_agree_with_the_truth_in_the_long_run(simulated: PriceHistor
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"horizon_days": 0}, {"quantile_levels": (0.5, 0.1)}, {"quantile_levels": (0.0, 0.5)}],
+    [
+        {"horizon_days": 0},
+        {"quantile_levels": (0.5, 0.1)},
+        {"quantile_levels": (0.0, 0.5)},
+        {"model": "egarch"},
+    ],
 )
-def test_horizon_and_levels_are_checked(simulated: PriceHistory, arguments: dict) -> None:
+def test_model_horizon_and_levels_are_checked(simulated: PriceHistory, arguments: dict) -> None:
     with pytest.raises(TableError, match="volatility forecast"):
         forecast_volatility(simulated, **arguments)
 
@@ -96,3 +105,23 @@ def test_horizon_and_levels_are_checked(simulated: PriceHistory, arguments: dict
 def test_prices_that_stand_still_are_refused(model: str) -> None:
     with pytest.raises(TableError, match="prices that move"):
         forecast_volatility(history_of(np.zeros(600)), model=model)
+
+
+def test_real_months_fall_into_the_bands_about_as_often_as_they_say(tandem_data: Path) -> None:
+    """Of twenty large shares' next 30 days, most lie between the 5% and the 95% quantile."""
+    table = read_prices(tandem_data / "finance/us_prices/prices_2010_2017.parquet")
+    assert table.positions is not None
+    inside: dict[str, list[bool]] = {"har": [], "garch": []}
+    for ticker in ("AAPL", "CAT", "CVX", "F", "GE", "IBM", "INTC", "JNJ", "KO", "WMT"):
+        for as_of in (dt.date(2014, 6, 30), dt.date(2016, 3, 31)):
+            if ticker not in table.positions:
+                continue
+            past, later = table.history(ticker, as_of=as_of), table.history(ticker)
+            ahead = log_returns(later.close)[len(past.close) - 1 :][:30]
+            realized = np.sqrt(np.mean(ahead**2))
+            for model, hits in inside.items():
+                low, *_, high = forecast_volatility(past, model=model).period_volatility_quantiles
+                hits.append(low <= realized <= high)
+    for hits in inside.values():
+        assert len(hits) >= 10
+        assert np.mean(hits) > 0.6
