@@ -134,15 +134,13 @@ def _lesion_lines(lesion: LesionReading, reading: CaseReading) -> list[str]:
     sizes = lesion.measurements
     first = (
         f"{lesion.identifier}  {finding_type(lesion, reading).meaning.lower()}, "
-        f"{sizes.long_axis_mm:.1f} x {sizes.short_axis_mm:.1f} mm"
+        f"{sizes.long_axis_mm:.1f} x {sizes.short_axis_mm:.1f} mm, {sizes.volume_ml:.2f} ml, "
+        f"mean {sizes.mean_hu:.0f} HU"
     )
-    if sizes.volume_ml is not None:
-        first += f", {sizes.volume_ml:.2f} ml"
-    first += f", mean {sizes.mean_hu:.0f} HU"
     scored = (
         "not scored"
         if lesion.probability is None
-        else f"network probability {lesion.probability:.2f}"
+        else f"suspicion of malignancy (network) {lesion.probability:.2f}"
     )
     return [first, f"      {scored}, report: {lesion.report_support}"]
 

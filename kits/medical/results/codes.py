@@ -22,6 +22,7 @@ __all__ = [
     "CUBIC_CENTIMETRE",
     "FHIR_SYSTEMS",
     "HOUNSFIELD",
+    "LATERALITIES",
     "LESION",
     "LESION_PROBABILITY",
     "LONG_AXIS",
@@ -114,6 +115,12 @@ REGIONS = {
 }
 """Anatomic region, by the name of the body region; "unknown" has none."""
 
+LATERALITIES = {
+    "left": Concept("7771000", "SCT", "Left", "CID 244"),
+    "right": Concept("24028007", "SCT", "Right", "CID 244"),
+}
+"""By `LesionReading.laterality`; None has none."""
+
 LUNG = Concept("39607008", "SCT", "Lung", "CID 4")
 MORPHOLOGICALLY_ABNORMAL = Concept(
     "49755003", "SCT", "Morphologically Abnormal Structure", "CID 7150"
@@ -132,7 +139,14 @@ ATTENUATION = Concept("112031", "DCM", "Attenuation Coefficient", "CID 7469")
 MEAN = Concept("373098007", "SCT", "Mean", "CID 7464")
 MAXIMUM = Concept("56851009", "SCT", "Maximum", "CID 7464")
 NUMBER_OF_LESIONS = Concept("246206008", "SCT", "Number of lesions", "SNOMED CT observable entity")
-LESION_PROBABILITY = Concept("122157", "DCM", "Probability", "Annex D")
+LESION_PROBABILITY = Concept(
+    "suspicion",
+    PRIVATE_SCHEME,
+    "Probability that readers call it suspicious of malignancy",
+    "ours",
+)
+"""What `kits.medical.imaging.lesion` estimates. DCM 111047 "Probability of cancer" would claim
+more: the network learned readers' ratings, not diagnoses."""
 
 MILLIMETRE = Concept("mm", "UCUM", "millimeter", "CID 7460")
 CUBIC_CENTIMETRE = Concept("cm3", "UCUM", "cubic centimeter", "CID 7462")

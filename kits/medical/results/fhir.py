@@ -225,7 +225,12 @@ def _lesion_observation(lesion: LesionReading, reading: CaseReading, header: Dat
     ]
     site = finding_site(reading)
     if site is not None:
-        observation["bodySite"] = {"coding": [site.coding]}
+        side = codes.LATERALITIES.get(lesion.laterality or "")
+        words = [side.meaning] if side is not None else []
+        observation["bodySite"] = {
+            "coding": [site.coding],
+            "text": " ".join([*words, site.meaning]).capitalize(),
+        }
     components = [
         _component(codes.LONG_AXIS, sizes.long_axis_mm, _LENGTH),
         _component(codes.SHORT_AXIS, sizes.short_axis_mm, _LENGTH),

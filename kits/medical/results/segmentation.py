@@ -5,12 +5,14 @@ Axis order `D H W`; positions are DICOM patient coordinates (LPS+, mm).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
+from pydicom.valuerep import DSfloat
 
 from kits.medical.fusion import CaseReading, LesionReading
 from kits.medical.intake.series import CTSeries
@@ -149,8 +151,24 @@ def _placement(volume: CTVolume, planes: list[int]) -> dict[str, Any]:
     on frames of Enhanced CT objects, they are the volume's own positions.
     """
     series = volume.series
-    if volume.resampling is None and len(series.instances) == len(series.slices):
-        return {"source_images": [nameless_header(volume.source_slice(d)) for d in planes]}
+    if volume.resampling is not None or len(series.instances) != len(series.slices):
+        return _placement_in_space(volume, planes)
+    return {"source_images": _sources(volume, [volume.source_slice(d) for d in planes])}
+
+
+def _sources(volume: CTVolume, instances: Sequence[Dataset]) -> list[Dataset]:
+    """Returns headers of `instances`; the slice spacing stands in for an absent thickness.
+
+    SliceThickness is type 2 in a CT image and type 1C in a segmentation (PS3.3 C.7.6.16.2.1).
+    """
+    headers = [nameless_header(instance) for instance in instances]
+    for header in headers:
+        if "SliceThickness" not in header and "NumberOfFrames" not in header:
+            header.SliceThickness = DSfloat(volume.spacing_mm[0], auto_format=True)
+    return headers
+
+
+def _placement_in_space(volume: CTVolume, planes: list[int]) -> dict[str, Any]:
     from highdicom import (
         CoordinateSystemNames,
         PixelMeasuresSequence,
@@ -159,11 +177,11 @@ def _placement(volume: CTVolume, planes: list[int]) -> dict[str, Any]:
     )
 
     patient = CoordinateSystemNames.PATIENT
-    depth_mm, height_mm, width_mm = volume.spacing_mm
     row, column = (volume.affine[:3, axis] for axis in (2, 1))
     cosines = [*(row / np.linalg.norm(row)), *(column / np.linalg.norm(column))]
     positions = [volume.position_lps_mm((d, 0, 0)) for d in planes]
-    sources = [nameless_header(instance) for instance in series.instances]
+    depth_mm, height_mm, width_mm = volume.spacing_mm
+    sources = _sources(volume, volume.series.instances)
     is_multiframe = "NumberOfFrames" in sources[0]
     return {
         "source_images": sources[:1] if is_multiframe else sources,
@@ -174,9 +192,7 @@ def _placement(volume: CTVolume, planes: list[int]) -> dict[str, Any]:
             spacing_between_slices=depth_mm,
         ),
         "plane_orientation": PlaneOrientationSequence(patient, [float(x) for x in cosines]),
-        "plane_positions": [
-            PlanePositionSequence(patient, [float(x) for x in position]) for position in positions
-        ],
+        "plane_positions": [PlanePositionSequence(patient, position) for position in positions],
     }
 
 

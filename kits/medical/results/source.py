@@ -30,7 +30,6 @@ __all__ = [
 
 MANUFACTURER = "Tandem"
 MODEL_NAME = "Tandem medical kit"
-LESION_MODEL_PREFIX = "nodule"
 
 # Patient and General Study attributes of type 2 (PS3.3 C.7.1.1 and C.7.2.1): a writer must
 # give them, empty where the source has none.
@@ -217,23 +216,24 @@ def stamp(result: Dataset, series: CTSeries) -> None:
 
 
 def lesion_model(reading: CaseReading) -> tuple[str, str]:
-    """Returns name and version of the network that gave the lesions their probability.
+    """Returns name and version of what gave the lesions their probability.
 
-    The version is the start of the digest of its weights, and of its adapter's, if it has one.
+    The version is the start of the digest of the weights, and of the adapter's, if there is
+    one; several models (a fallback answered too) are joined by "+".
 
     Args:
         reading: A reading with scored lesions.
 
     Raises:
-        ModelError: The provenance names no lesion network.
+        ModelError: The provenance names no model.
     """
-    for provenance in reading.provenance:
-        if provenance.model.startswith(LESION_MODEL_PREFIX):
-            digests = (provenance.model_digest, provenance.adapter_digest)
-            return provenance.model, "+".join(digest[:16] for digest in digests if digest)
-    raise ModelError(
-        "case reading",
-        expected=f"a provenance of a model named {LESION_MODEL_PREFIX}...",
-        found=f"{len(reading.provenance)} others",
-        remedy="Build the reading with the provenance of every model that answered.",
-    )
+    if not reading.provenance:
+        raise ModelError(
+            "case reading",
+            expected="the provenance of the model that scored its lesions",
+            found="none",
+            remedy="Build the reading with the provenance of every model that answered.",
+        )
+    names = [provenance.model for provenance in reading.provenance]
+    digests = [d for p in reading.provenance for d in (p.model_digest, p.adapter_digest) if d]
+    return "+".join(names), "+".join(digest[:16] for digest in digests)

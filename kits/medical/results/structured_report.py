@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from pydicom import Dataset
 
 from kits.medical.fusion import CaseReading, LesionReading
@@ -172,22 +173,19 @@ def _lesion_group(
 ) -> Any:
     from highdicom.sr import (
         AlgorithmIdentification,
-        FindingSite,
         QualitativeEvaluation,
-        ReferencedSegment,
         TrackingIdentifier,
         VolumetricROIMeasurementsAndQualitativeEvaluations,
     )
 
-    site = finding_site(reading)
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
             uid=lesion.tracking_uid, identifier=lesion.identifier
         ),
-        referenced_segment=ReferencedSegment.from_segmentation(segmentation, number),
+        referenced_segment=_referenced_segment(number, lesion, reading, segmentation),
         finding_category=codes.MORPHOLOGICALLY_ABNORMAL.code,
         finding_type=finding_type(lesion, reading).code,
-        finding_sites=None if site is None else [FindingSite(site.code)],
+        finding_sites=_finding_sites(lesion, reading),
         algorithm_id=AlgorithmIdentification(
             name=FINDER_NAME, version=software_version(), manufacturer=MANUFACTURER
         ),
@@ -197,6 +195,42 @@ def _lesion_group(
                 name=codes.REPORT_SUPPORT.code,
                 value=codes.SUPPORT_VALUES[lesion.report_support].code,
             )
+        ],
+    )
+
+
+def _finding_sites(lesion: LesionReading, reading: CaseReading) -> list[Any] | None:
+    from highdicom.sr import FindingSite
+
+    site = finding_site(reading)
+    if site is None:
+        return None
+    side = codes.LATERALITIES.get(lesion.laterality or "")
+    return [FindingSite(site.code, laterality=None if side is None else side.code)]
+
+
+def _referenced_segment(
+    number: int, lesion: LesionReading, reading: CaseReading, segmentation: Dataset
+) -> Any:
+    """Returns the reference to a lesion's segment and to the source slices that it lies on.
+
+    `ReferencedSegment.from_segmentation` of highdicom 0.28 cannot do it: it looks for the
+    segment's number in each frame, and where there is one segment all frames share it.
+    """
+    from highdicom.sr import ReferencedSegment, SourceImageForSegmentation
+
+    planes = np.flatnonzero(lesion.candidate.mask.any(axis=(1, 2))) + lesion.candidate.start[0]
+    sources = [reading.volume.source_slice(int(d)) for d in planes]
+    classes = {source.SOPInstanceUID: source.SOPClassUID for source in sources}
+    return ReferencedSegment(
+        sop_class_uid=segmentation.SOPClassUID,
+        sop_instance_uid=segmentation.SOPInstanceUID,
+        segment_number=number,
+        source_images=[
+            SourceImageForSegmentation(
+                referenced_sop_class_uid=sop_class, referenced_sop_instance_uid=uid
+            )
+            for uid, sop_class in classes.items()
         ],
     )
 
