@@ -319,7 +319,7 @@ def _text_notes(
     if linkage.text_weight == 0:
         notes.append(
             "Text adds no measurable accuracy here: its weight, fitted on calls that nothing else "
-            "was fitted on, is 0, so that the score is that of prices alone. The quoted passages "
+            "was fitted on, is 0, so that a score rests on prices alone. The quoted passages "
             "show what the text model reacts to, no more."
         )
     elif not linkage.text_is_proven:
