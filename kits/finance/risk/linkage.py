@@ -16,18 +16,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from common.errors import AdapterError, TableError
+from common.errors import AdapterError
 from common.task import Array
 from kits.finance.disclosures.document import Disclosure
 from kits.finance.disclosures.language import LanguageReading, PassageScore
+from kits.finance.markets.volatility import past_log_volatility
 from kits.finance.risk.score import (
     Evidence,
     MarketView,
@@ -37,7 +36,7 @@ from kits.finance.risk.score import (
     probability,
 )
 
-__all__ = ["Linkage", "assess_text", "link", "past_log_volatility", "read_linkage"]
+__all__ = ["Linkage", "assess_text", "link", "read_linkage"]
 
 _N_EVIDENCE = 6  # passages quoted; the report has room for these on one page
 
@@ -139,41 +138,6 @@ def read_linkage(path: Path, *, adapter_digest: str) -> Linkage:
     return linkage
 
 
-def past_log_volatility(
-    close: npt.NDArray[np.float64], windows_days: Sequence[int]
-) -> npt.NDArray[np.float64]:
-    """Returns ln(sd) of the last w simple daily returns for each window w, `(n_windows,)`.
-
-    The standard deviation is that of the population (divisor w) about the window's own
-    mean, as in the labels that the linkage was trained on.
-
-    Args:
-        close: `(T,)` closing prices, oldest first, T > the longest window.
-        windows_days: Windows in trading days.
-
-    Raises:
-        TableError: There are too few prices, or they did not move over a whole window.
-    """
-    if len(close) <= max(windows_days):
-        raise TableError(
-            "price history",
-            expected=f"more than {max(windows_days)} closes",
-            found=str(len(close)),
-            remedy="Give a longer history.",
-        )
-    returns = close[1:] / close[:-1] - 1.0
-    deviations = np.array([returns[-window:].std() for window in windows_days])
-    if np.any(deviations <= 0):
-        still = [w for w, sd in zip(windows_days, deviations, strict=True) if sd <= 0]
-        raise TableError(
-            "price history",
-            expected="prices that move",
-            found=f"equal returns over the last {still[0]} days",
-            remedy="Check the table for filled-in prices.",
-        )
-    return np.asarray(np.log(deviations), dtype=np.float64)
-
-
 def link(
     disclosure: Disclosure,
     reading: LanguageReading,
@@ -182,8 +146,12 @@ def link(
     *,
     ticker: str,
 ) -> RiskAssessment:
-    """Builds the assessment of a disclosure with matching prices."""
-    features = past_log_volatility(market.history.close, linkage.windows_days)
+    """Builds the assessment of a disclosure with matching prices.
+
+    Raises:
+        TableError: The prices did not move over one of the linkage's windows.
+    """
+    features = past_log_volatility(market.history, linkage.windows_days)
     price = float(linkage.price_forecast(features))
     text = float(linkage.text_term(reading.mean_score))
     slope = linkage.calibration_slope

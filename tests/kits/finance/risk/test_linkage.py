@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import AdapterError, InputError, TableError
+from common.errors import AdapterError, InputError
 from common.task import Provenance
 from kits.finance.disclosures.document import Disclosure, Section, read_document
 from kits.finance.disclosures.language import LanguageReading, PassageScore
+from kits.finance.markets.volatility import past_log_volatility
 from kits.finance.risk.linkage import (
     Linkage,
     assess_text,
     link,
-    past_log_volatility,
     read_linkage,
 )
 from kits.finance.risk.score import logit
@@ -86,7 +86,7 @@ def test_reasons_add_up_to_the_log_odds(scores, seed):
     disclosure = SimpleNamespace(document=document, form="transcript", notes=())
     market = prices(seed)
     result = link(disclosure, reading(*scores), market, LINKAGE, ticker="ABC")
-    x = past_log_volatility(market.history.close, LINKAGE.windows_days)
+    x = past_log_volatility(market.history, LINKAGE.windows_days)
     forecast = -1.0 + 0.2 * x[0] + 0.5 * x[1] + 0.6 * (np.mean(scores) - 0.01)
     total = result.baseline_log_odds + sum(r.contribution for r in result.reasons)
     assert total == pytest.approx(15.0 + 4.0 * forecast, abs=1e-9)
@@ -185,17 +185,9 @@ def test_past_volatility_equals_the_labels_of_real_calls(tandem_data):
     for row in rows:
         group = groups[calls.ticker[row]].sort_values("date")
         close = group.close[group.date <= pd.Timestamp(calls.day[row])].to_numpy(float)
-        found = past_log_volatility(close, WINDOWS_DAYS)
+        found = past_log_volatility(SimpleNamespace(close=close), WINDOWS_DAYS)
         np.testing.assert_allclose(found, calls.features[row], atol=1e-5)
     assert len(rows) > 15
-
-
-def test_prices_without_movement_or_too_few_are_refused():
-    """No forecast is made from a flat or short history."""
-    with pytest.raises(TableError, match="more than 7 closes"):
-        past_log_volatility(np.arange(1.0, 7.0), (3, 7))
-    with pytest.raises(TableError, match="equal returns"):
-        past_log_volatility(np.r_[np.arange(1.0, 9.0), [8.0] * 5], (3, 7))
 
 
 def test_coefficients_travel_through_json(tmp_path):
