@@ -1,6 +1,6 @@
 """Segments the lungs: air inside the body, closed so that pleural nodules lie within.
 
-Axis order `D H W`. The work is done on every n-th voxel of a slice, about 1.4 mm apart.
+Axis order `D H W`. The work is done on every n-th voxel of a slice, about 2 mm apart.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kits.medical.imaging.grid import HounsfieldGrid, Mask
 __all__ = ["AIR_HU", "LungFields", "enclosed", "segment_lungs"]
 
 AIR_HU = -400.0
-GRID_MM = 1.4
+GRID_MM = 1.8
 CLOSING_MM = 10.0
 # A part of the lungs; smaller pockets of air are airways, bowel, sinuses.
 MINIMUM_PART_ML = 80.0

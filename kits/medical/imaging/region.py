@@ -22,7 +22,7 @@ RegionName = Literal["chest", "head", "abdomen", "phantom", "unknown"]
 
 MINIMUM_SLICES = 5
 MINIMUM_EXTENT_MM = 30.0
-GRID_MM = 1.4
+GRID_MM = 1.8
 TISSUE_HU, BONE_HU = -300.0, 200.0
 # Less air than this is one lung's base in an abdominal scan, or none.
 MINIMUM_LUNG_ML = 500.0

@@ -12,6 +12,7 @@ from scipy import optimize, special, stats
 __all__ = [
     "Calibration",
     "Interval",
+    "Statistic",
     "auc",
     "bootstrap_by_group",
     "brier",
@@ -103,5 +104,8 @@ def bootstrap_by_group(
         drawn = rng.integers(0, len(names), len(names))
         values.append(statistic(np.concatenate([members[k] for k in drawn])))
     finite = np.array(values)[np.isfinite(values)]
+    value = statistic(np.arange(len(groups)))
+    if not len(finite):
+        return Interval(value, float("nan"), float("nan"))
     low, high = np.percentile(finite, [2.5, 97.5])
-    return Interval(statistic(np.arange(len(groups))), float(low), float(high))
+    return Interval(value, float(low), float(high))

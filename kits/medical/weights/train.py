@@ -16,6 +16,7 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,7 +40,7 @@ from kits.medical.weights.fitting import (
 from kits.medical.weights.lidc import LidcNodule, measure_match, read_nodules, sources_digest
 from kits.medical.weights.scoring import (
     Calibration,
-    Interval,
+    Statistic,
     auc,
     bootstrap_by_group,
     brier,
@@ -151,70 +152,78 @@ def _fit_one(
     )
 
 
-def measure(nodules: Sequence[LidcNodule], held_out: OutOfFold, *, seed: int) -> Mapping[str, Any]:
+def measure(
+    nodules: Sequence[LidcNodule], held_out: OutOfFold, *, seed: int, draws: int = 2000
+) -> dict[str, Any]:
     """Returns every figure of the card; intervals come from a bootstrap of patients."""
     ratings = np.array([n.malignancy for n in nodules])
     kept = np.flatnonzero(ratings != INDETERMINATE)
-    labels = ratings[kept] > INDETERMINATE
     decided = [nodules[int(k)] for k in kept]
-    patients = [n.patient for n in decided]
+    labels, folds = ratings[kept] > INDETERMINATE, held_out.fold[kept]
     scores = {
         "network": held_out.readers[kept],
         "network_threshold_masks": held_out.threshold[kept],
         "table_diameter": np.array([n.diameter_mm for n in decided]),
         "area": np.array([n.equivalent_diameter_mm for n in decided]),
     }
-    folds = held_out.fold[kept]
-    calibrated = _cross_calibrated(scores["network"], labels, folds)
-    shifted = _cross_calibrated(
-        scores["network"], labels, folds, applied_to=scores["network_threshold_masks"]
-    )
-    by_size = _cross_calibrated(np.log(scores["area"]), labels, folds)
-
-    def interval(of: Any) -> dict[str, float]:
-        found: Interval = bootstrap_by_group(of, patients, seed=seed)
-        return asdict(found)
-
     small = scores["table_diameter"] < SMALL_MM
+
+    def auc_in(score: Floats, rows: Indices) -> float:
+        return auc(score[rows], labels[rows])
+
+    def auc_in_small(score: Floats, rows: Indices) -> float:
+        return auc_in(score, rows[small[rows]])
+
+    def interval(statistic: Statistic) -> dict[str, float]:
+        groups = [n.patient for n in decided]
+        return asdict(bootstrap_by_group(statistic, groups, draws=draws, seed=seed))
+
     return {
         "counts": {
             "nodules": len(kept),
             "suspicious": int(labels.sum()),
             "not_suspicious": int((~labels).sum()),
             "indeterminate": len(nodules) - len(kept),
-            "patients": len(set(patients)),
+            "patients": len({n.patient for n in decided}),
             "small": int(small.sum()),
             "small_suspicious": int(labels[small].sum()),
         },
-        "auc": {
-            name: interval(lambda rows, s=score: auc(s[rows], labels[rows]))
-            for name, score in scores.items()
-        },
+        "auc": {name: interval(partial(auc_in, score)) for name, score in scores.items()},
         "auc_network_minus_area": interval(
-            lambda rows: (
-                auc(scores["network"][rows], labels[rows]) - auc(scores["area"][rows], labels[rows])
-            )
+            lambda rows: auc_in(scores["network"], rows) - auc_in(scores["area"], rows)
         ),
         "auc_small": {
-            name: interval(
-                lambda rows, s=score: auc(s[rows][small[rows]], labels[rows][small[rows]])
-            )
-            for name, score in scores.items()
+            name: interval(partial(auc_in_small, score)) for name, score in scores.items()
         },
+        **_calibration_figures(scores, labels, folds),
+    }
+
+
+def _calibration_figures(
+    scores: Mapping[str, Floats], labels: npt.NDArray[np.bool_], folds: Indices
+) -> dict[str, dict[str, float]]:
+    """Returns how true the probabilities are, and how far masks by threshold move them."""
+    logits = scores["network"]
+    calibrated = _cross_calibrated(logits, labels, folds)
+    by_threshold = _cross_calibrated(
+        logits, labels, folds, applied_to=scores["network_threshold_masks"]
+    )
+    by_size = _cross_calibrated(np.log(scores["area"]), labels, folds)
+    shift = by_threshold - calibrated
+    uncalibrated = Calibration(1.0, 0.0).probability(logits)
+    return {
         "calibration": {
             "brier": brier(calibrated, labels),
             "brier_area": brier(by_size, labels),
             "brier_base_rate": float(labels.mean() * (1 - labels.mean())),
             "ece": expected_calibration_error(calibrated, labels),
-            "ece_uncalibrated": expected_calibration_error(
-                Calibration(1.0, 0.0).probability(scores["network"]), labels
-            ),
+            "ece_uncalibrated": expected_calibration_error(uncalibrated, labels),
         },
         "mask_shift": {
-            "mean_absolute_probability": float(np.abs(shifted - calibrated).mean()),
-            "percentile_95_probability": float(np.percentile(np.abs(shifted - calibrated), 95)),
-            "mean_probability": float((shifted - calibrated).mean()),
-            "decisions_changed_at_half": int(((shifted > 0.5) != (calibrated > 0.5)).sum()),
+            "mean_absolute_probability": float(np.abs(shift).mean()),
+            "percentile_95_probability": float(np.percentile(np.abs(shift), 95)),
+            "mean_probability": float(shift.mean()),
+            "decisions_changed_at_half": int(((by_threshold > 0.5) != (calibrated > 0.5)).sum()),
         },
     }
 
