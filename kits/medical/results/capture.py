@@ -71,7 +71,7 @@ def render_overlay(reading: CaseReading) -> bytes:
     """
     slices = _choose_slices(reading)
     panels = [_panel(reading, d) for d in slices]
-    footer = _footer_lines(reading, width=_width(len(panels)) - 2 * GAP)
+    footer = _footer_lines(reading, slices, width=_width(len(panels)) - 2 * GAP)
     captions = [_captions(reading, d) for d in slices]
     n_captions = max(len(lines) for lines in captions)
     top = GAP + 2 * LINE + GAP
@@ -99,7 +99,7 @@ def _font(size: int) -> Font:
 
 
 def _width(n_panels: int) -> int:
-    return GAP + max(n_panels, 2) * (PANEL + GAP)
+    return GAP + n_panels * (PANEL + GAP)
 
 
 def _choose_slices(reading: CaseReading) -> list[int]:
@@ -133,22 +133,34 @@ def _captions(reading: CaseReading, d: int) -> list[str]:
 def _lesion_lines(lesion: LesionReading, reading: CaseReading) -> list[str]:
     sizes = lesion.measurements
     first = (
-        f"{lesion.identifier}  {finding_type(lesion, reading).meaning.lower()}, "
+        f"{lesion.identifier}  {finding_type(lesion, reading).meaning.lower()} candidate, "
         f"{sizes.long_axis_mm:.1f} x {sizes.short_axis_mm:.1f} mm, {sizes.volume_ml:.2f} ml, "
         f"mean {sizes.mean_hu:.0f} HU"
     )
     scored = (
         "not scored"
         if lesion.probability is None
-        else f"suspicion of malignancy (network) {lesion.probability:.2f}"
+        else f"suspicion of malignancy (network) {_share(lesion.probability)}"
     )
     return [first, f"      {scored}, report: {lesion.report_support}"]
 
 
-def _footer_lines(reading: CaseReading, *, width: int) -> list[tuple[str, Colour]]:
+def _share(probability: float) -> str:
+    """Two digits; the ends of the scale are never reached by rounding."""
+    if probability > 0.995:
+        return "over 0.99"
+    return "under 0.01" if probability < 0.005 else f"{probability:.2f}"
+
+
+def _footer_lines(
+    reading: CaseReading, slices: Sequence[int], *, width: int
+) -> list[tuple[str, Colour]]:
     columns = int(width / (TEXT_SIZE * 0.5))
     lines: list[tuple[str, Colour]] = []
     texts = [reading.conclusion, *([reading.disagreement] if reading.disagreement else [])]
+    elsewhere = sum(lesion.measurements.slice_index not in slices for lesion in reading.lesions)
+    if elsewhere:
+        texts.append(f"{elsewhere} of {len(reading.lesions)} lesions lie on slices not shown here.")
     for text, colour in [*((t, TEXT) for t in texts), *((n, WARNING) for n in notices(reading))]:
         lines += [(line, colour) for line in textwrap.wrap(text, columns)]
     return lines

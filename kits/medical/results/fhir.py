@@ -220,6 +220,7 @@ def _series_observation(reading: CaseReading, header: Dataset) -> Json:
 def _lesion_observation(lesion: LesionReading, reading: CaseReading, header: Dataset) -> Json:
     sizes = lesion.measurements
     observation = _observation(lesion.identifier, finding_type(lesion, reading), header)
+    observation["code"]["text"] = f"{finding_type(lesion, reading).meaning} candidate"
     observation["identifier"] = [
         {"system": "urn:dicom:uid", "value": f"urn:oid:{lesion.tracking_uid}"}
     ]

@@ -201,7 +201,7 @@ def _describe_segment(number: int, lesion: LesionReading, reading: CaseReading) 
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
 
     site = finding_site(reading)
-    return SegmentDescription(
+    description = SegmentDescription(
         segment_number=number,
         segment_label=lesion.identifier,
         segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL.code,
@@ -217,6 +217,8 @@ def _describe_segment(number: int, lesion: LesionReading, reading: CaseReading) 
         tracking_id=lesion.identifier,
         anatomic_regions=None if site is None else [site.code],
     )
+    description.SegmentDescription = "Candidate found by software, not verified"
+    return description
 
 
 def _fix_dimension_uid(segmentation: Dataset, uid: str) -> None:

@@ -104,6 +104,13 @@ def test_limitations_make_the_footer(reading: CaseReading):
     assert len(_pixels(longer)) == len(_pixels(reading)) + capture.LINE
 
 
+def test_lesions_beyond_the_panels_are_counted(volume: CTVolume, make_reading: MakeReading):
+    """Whoever sees the picture alone learns that there is more: one line more in the footer."""
+    three = [((d, 24, 18), 2.0) for d in (2, 4, 6)]
+    shown, more = (make_reading(volume, balls) for balls in (three, [*three, ((9, 24, 18), 2.0)]))
+    assert len(_pixels(more)) == len(_pixels(shown)) + capture.LINE
+
+
 def test_equal_readings_give_equal_bytes(reading: CaseReading):
     """The PNG holds neither a time nor a name."""
     assert render_overlay(reading) == render_overlay(reading)

@@ -71,6 +71,7 @@ def test_a_lesion_is_an_observation_with_components(reading: CaseReading, resour
     }
     support = observation["component"][-1]["valueCodeableConcept"]["coding"][0]
     assert support["code"] == codes.SUPPORT_VALUES["present"].value
+    assert observation["code"]["text"] == "Nodule candidate"
     assert observation["bodySite"]["text"] == "Right lung"
     assert observation["identifier"][0]["value"] == f"urn:oid:{lesion.tracking_uid}"
 

@@ -94,6 +94,7 @@ def test_a_segment_says_what_it_is_and_who_found_it(reading: CaseReading):
     segment = segmentation.get_segment_description(1)
     assert segmentation.SegmentationType == "BINARY"
     assert segment.SegmentAlgorithmType == "AUTOMATIC"
+    assert segment.SegmentDescription == "Candidate found by software, not verified"
     assert segment.segment_label == segment.tracking_id == "L1"
     assert segment.tracking_uid == reading.lesions[0].tracking_uid
     assert segment.segmented_property_category == codes.MORPHOLOGICALLY_ABNORMAL.code
