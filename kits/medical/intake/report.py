@@ -14,7 +14,7 @@ from common.errors import DocumentError, MissingInputError
 
 __all__ = ["Report", "read_report"]
 
-MAXIMUM_BYTES = 4 * 1024 * 1024
+MAXIMUM_BYTES = 64 * 1024  # about 10,000 words; long reports hold 1,000
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -42,7 +42,7 @@ def read_report(path: Path, *, encoding: str | None = None) -> Report:
     """Returns the report in the text file `path`.
 
     Without `encoding` the file has to be UTF-8 (with or without a byte-order mark) or UTF-16
-    with one. Checked: the file is there, is not larger than 4 MiB, decodes without a fault, holds
+    with one. Checked: the file is there, is not larger than 64 KiB, decodes without a fault, holds
     no control characters (a sign of a binary file) and holds at least one letter.
 
     Args:

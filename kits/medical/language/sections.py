@@ -7,10 +7,20 @@ common headings in capitals anywhere after a sentence's end. Not handled: tables
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["UNASSERTED_SECTIONS", "Section", "Sentence", "split_sections", "split_sentences"]
+__all__ = [
+    "LONGEST_SENTENCE",
+    "UNASSERTED_SECTIONS",
+    "Section",
+    "Sentence",
+    "split_sections",
+    "split_sentences",
+]
+
+LONGEST_SENTENCE = 1000  # characters
 
 UNASSERTED_SECTIONS = frozenset({"comparison", "history", "indication", "recommendation"})
 """Sections that say what was known, asked or advised, not what this examination shows."""
@@ -145,7 +155,8 @@ def split_sentences(text: str, section: Section) -> tuple[Sentence, ...]:
     """Returns the sentences of `section`, in order and without white space at their ends.
 
     A sentence ends at a stop before white space, at a bullet or quotation mark, and at a line end
-    before a blank line, a bullet or a capital. Decimals and common abbreviations do not end one.
+    before a blank line, a bullet or a capital; at 1,000 characters it is cut. Decimals and common
+    abbreviations do not end one.
     """
     cuts = [section.start]
     enclosed = [m.span() for m in _ENCLOSED.finditer(text, section.start, section.end)]
@@ -156,7 +167,8 @@ def split_sentences(text: str, section: Section) -> tuple[Sentence, ...]:
             continue
         cuts.append(match.end())
     cuts.append(section.end)
-    trimmed = (_trim(text, start, end) for start, end in pairwise(cuts))
+    pieces = (piece for start, end in pairwise(cuts) for piece in _in_bounds(text, start, end))
+    trimmed = (_trim(text, start, end) for start, end in pieces)
     return tuple(Sentence(start, end, section.key) for start, end in trimmed if start < end)
 
 
@@ -178,6 +190,16 @@ def _is_abbreviation(text: str, match: re.Match[str]) -> bool:
         return False
     line = text[max(0, match.start() - 12) : match.start() + 1]
     return _ABBREVIATIONS.search(line) is not None
+
+
+def _in_bounds(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cuts what no stop divides at white space, so that reading takes time linear in the text."""
+    while end - start > LONGEST_SENTENCE:
+        space = text.rfind(" ", start + 1, start + LONGEST_SENTENCE)
+        cut = space if space > start else start + LONGEST_SENTENCE
+        yield start, cut
+        start = cut
+    yield start, end
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:

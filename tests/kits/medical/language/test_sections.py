@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kits.medical.language.sections import split_sections, split_sentences
+from kits.medical.language.sections import LONGEST_SENTENCE, split_sections, split_sentences
 
 REPORT = files("kits").joinpath("demo_inputs", "chest_report.txt").read_text(encoding="utf-8")
 PIECES = [
@@ -86,6 +86,13 @@ def test_wrapped_lines_belong_together_and_list_items_do_not() -> None:
         "- No mass",
         "Heart normal",
     ]
+
+
+def test_a_text_without_stops_is_cut_at_white_space() -> None:
+    text = "nodule " * 1000
+    pieces = [s for _, s in sentences(text)]
+    assert max(map(len, pieces)) <= LONGEST_SENTENCE
+    assert " ".join(pieces) == text.strip()
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
