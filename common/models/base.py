@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
+from common.errors import TaskError
 from common.task import Result, Task
 
-__all__ = ["Model", "ModelProfile"]
+__all__ = ["Model", "ModelProfile", "only_part"]
+
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,20 @@ class Model(Protocol):
     def predict(self, tasks: Sequence[Task]) -> list[Result]:
         """Returns one result per task, in order; a task has one part of the modality."""
         ...
+
+
+def only_part(task: Task, kind: type[P]) -> P:
+    """Returns the one part of type `kind` that a task for a model holds.
+
+    Raises:
+        TaskError: It holds none, or several.
+    """
+    parts = [part for part in task.parts.values() if isinstance(part, kind)]
+    if len(parts) != 1:
+        raise TaskError(
+            "task",
+            expected=f"one part of type {kind.__name__}",
+            found=f"{len(parts)}",
+            remedy="Send one task for each part.",
+        )
+    return parts[0]

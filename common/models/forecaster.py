@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import BackboneError, TaskError
-from common.models.base import ModelProfile
+from common.models.base import ModelProfile, only_part
 from common.optional import require
 from common.task import Result, Series, Task, digest_of
 
@@ -83,10 +83,9 @@ class Forecaster:
                 found=repr(horizon),
                 remedy="Set parameters.horizon.",
             )
-        values = next(p.values for p in task.parts.values() if isinstance(p, Series))
+        values = only_part(task, Series).values
         # A plain range as index: sktime 1.2 refuses trading dates, which are irregular.
         history = pd.Series(np.asarray(values, dtype=np.float64).reshape(len(values), -1)[:, 0])
-        estimator = self._estimator.clone().set_config(remember_data=False)  # used once
-        fitted = estimator.fit(history, fh=np.arange(1, horizon + 1))
+        fitted = self._estimator.clone().fit(history, fh=np.arange(1, horizon + 1))
         forecast = np.asarray(fitted.predict(), dtype=np.float64).reshape(-1)
         return Result(arrays={"forecast": forecast})

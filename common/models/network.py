@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from common.errors import BackboneError, TaskError
-from common.models.base import Model, ModelProfile
+from common.errors import BackboneError
+from common.models.base import Model, ModelProfile, only_part
 from common.optional import require
 from common.task import Array, Image, ImageRequest, Result, Task, digest_of
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["ImageClassifier", "ImageGenerator", "NetworkFolder", "build_network", "open_network"]
-
-P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ class ImageClassifier:
 
         config = self._network.config
         size, channels = int(config["size"]), int(config["channels"])
-        pictures = [_only_part(task, Image).pixels for task in tasks]
+        pictures = [only_part(task, Image).pixels for task in tasks]
         batch = np.stack([_as_network_input(p, size, channels) for p in pictures])
         with torch.inference_mode():
             logits = self._network.module(torch.from_numpy(batch))
@@ -148,7 +146,7 @@ class ImageGenerator:
 
     def predict(self, tasks: Sequence[Task]) -> list[Result]:
         """Returns `pixels` `(H, W)` float32 for each request, H = W = its resolution."""
-        return [self._make(_only_part(task, ImageRequest)) for task in tasks]
+        return [self._make(only_part(task, ImageRequest)) for task in tasks]
 
     def _make(self, request: ImageRequest) -> Result:
         import torch
@@ -163,18 +161,6 @@ class ImageGenerator:
         return Result(
             values={"resolution": request.resolution}, arrays={"pixels": sized[0, 0].numpy()}
         )
-
-
-def _only_part(task: Task, kind: type[P]) -> P:
-    parts = [part for part in task.parts.values() if isinstance(part, kind)]
-    if len(parts) != 1:
-        raise TaskError(
-            "task",
-            expected=f"one part of type {kind.__name__}",
-            found=f"{len(parts)}",
-            remedy="Send one task for each part.",
-        )
-    return parts[0]
 
 
 def _as_network_input(pixels: Array, size: int, channels: int) -> Array:

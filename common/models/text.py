@@ -16,7 +16,7 @@ import numpy as np
 from common.adapters.attach import Adapter, attach_adapter
 from common.backbones import Backbone
 from common.errors import AdapterError, TaskError
-from common.models.base import ModelProfile
+from common.models.base import ModelProfile, only_part
 from common.task import Array, Result, Task, Text, digest_of
 
 __all__ = [
@@ -176,15 +176,15 @@ class _Window:
 
 
 def _only_text(task: Task) -> str:
-    texts = [part.text for part in task.parts.values() if isinstance(part, Text)]
-    if len(texts) != 1 or not texts[0].strip():
+    text = only_part(task, Text).text
+    if not text.strip():
         raise TaskError(
-            "task",
-            expected="one text that is not empty",
-            found=f"{len(texts)} texts" if len(texts) != 1 else "an empty one",
-            remedy="Send one task for each text.",
+            "text",
+            expected="words",
+            found="an empty one",
+            remedy="Send no task for it.",
         )
-    return texts[0]
+    return text
 
 
 def _windows(
