@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from uuid import UUID
 
 from common.errors import InputError
 from common.task import Provenance, digest_of
@@ -18,6 +17,7 @@ from kits.medical import wording
 from kits.medical.imaging.candidates import Candidate
 from kits.medical.imaging.measurements import LesionMeasurements
 from kits.medical.imaging.region import BodyRegion
+from kits.medical.intake.identifiers import derive_uid
 from kits.medical.intake.report import Report
 from kits.medical.intake.volume import CTVolume
 from kits.medical.language.descriptors import Laterality
@@ -210,14 +210,14 @@ def _lesion(number: int, seen: _Seen, volume: CTVolume) -> LesionReading:
 
 def _tracking_uid(volume: CTVolume, candidate: Candidate) -> str:
     """Returns a UID of the lesion itself: it stays when a report or a network is added."""
-    digest = digest_of(
-        volume.series.digest.encode(),
-        volume.series.SeriesInstanceUID.encode(),
-        repr(volume.resampling is not None).encode(),
-        repr((tuple(map(int, candidate.start)), candidate.mask.shape)).encode(),
-        candidate.mask.tobytes(),
+    return derive_uid(
+        "lesion",
+        volume.series.digest,
+        volume.series.SeriesInstanceUID,
+        repr(volume.resampling is not None),
+        repr((tuple(map(int, candidate.start)), candidate.mask.shape)),
+        digest_of(candidate.mask.tobytes()),
     )
-    return f"2.25.{UUID(hex=digest[:32], version=4).int}"  # DICOM PS3.5 Annex B.2
 
 
 def _limitations(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydicom.sr.coding import Code
 
-from kits.medical.results.identifiers import derive_uid
+from kits.medical.intake.identifiers import derive_uid
 
 __all__ = [
     "ARTIFICIAL_INTELLIGENCE",

@@ -12,8 +12,8 @@ from pydicom.valuerep import DA, TM
 from common.errors import ModelError
 from common.versions import software_versions
 from kits.medical.fusion import CaseReading
+from kits.medical.intake.identifiers import derive_uid
 from kits.medical.intake.series import CTSeries
-from kits.medical.results.identifiers import derive_uid
 
 __all__ = [
     "MANUFACTURER",

@@ -20,8 +20,8 @@ import numpy as np
 from pydicom import Dataset
 
 from kits.medical.fusion import CaseReading, LesionReading
+from kits.medical.intake.identifiers import derive_uid
 from kits.medical.results import codes
-from kits.medical.results.identifiers import derive_uid
 from kits.medical.results.segmentation import FINDER_NAME, finding_site, finding_type
 from kits.medical.results.source import (
     MANUFACTURER,

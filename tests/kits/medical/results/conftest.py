@@ -14,9 +14,9 @@ from kits.medical.fusion import RESEARCH_USE, CaseReading, LesionReading
 from kits.medical.imaging.candidates import Candidate
 from kits.medical.imaging.measurements import measure
 from kits.medical.imaging.region import BodyRegion
+from kits.medical.intake.identifiers import derive_uid
 from kits.medical.intake.series import read_series
 from kits.medical.intake.volume import CTVolume, build_volume
-from kits.medical.results.identifiers import derive_uid
 
 Ball = tuple[tuple[float, float, float], float]
 """Centre index (d, h, w) and radius in mm."""

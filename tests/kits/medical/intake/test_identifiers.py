@@ -8,7 +8,7 @@ from uuid import RFC_4122, UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kits.medical.results.identifiers import derive_uid
+from kits.medical.intake.identifiers import derive_uid
 
 GOLDEN = "2.25.14793390428301502650402842793650157198"
 """Printed by tests/reference/derived_uid.py, which computes it by hand from hashlib."""
