@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -221,6 +222,11 @@ class Task:
 
     def digest(self) -> str:
         """Returns the sha256 of the task's parts and parameters."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        # Cache key and provenance both ask for it, and a volume takes a while to hash.
         pieces = []
         for name in sorted(self.parts):
             part = self.parts[name]
