@@ -15,6 +15,7 @@ TandemError
 ├── ModelError(RuntimeError)                a model was called and failed
 ├── BackboneError(OSError)                  a base model is absent or its digest is wrong
 ├── AdapterError(ValueError)                an adapter does not fit its base or is damaged
+├── TuningError(RuntimeError)               a training run cannot start or go on
 ├── MissingExtraError(ImportError)          an optional package is not installed
 └── SettingsError(ValueError)               a setting has a value that cannot be used
 
@@ -42,6 +43,7 @@ __all__ = [
     "TableError",
     "TandemError",
     "TaskError",
+    "TuningError",
 ]
 
 
@@ -126,6 +128,10 @@ class BackboneError(TandemError, OSError):
 
 class AdapterError(TandemError, ValueError):
     """An adapter does not fit its base model, or its file is damaged."""
+
+
+class TuningError(TandemError, RuntimeError):
+    """A training run cannot start or go on: device, memory, processes or checkpoint."""
 
 
 class MissingExtraError(TandemError, ImportError):
