@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from common.versions import software_versions
 
-__all__ = ["RESULTS", "Outcome", "Role", "Row", "device_name", "write_outcome"]
+__all__ = ["RESULTS", "Outcome", "Role", "Row", "Verdict", "device_name", "write_outcome"]
 
 RESULTS = Path(__file__).parent / "results"
 Role = Literal["ours", "peer", "floor", "control", "published"]
@@ -49,10 +49,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a benchmark's function returns."""
+    """What a benchmark's function returns; a headline that was not shown is None."""
 
     rows: Sequence[Row]
-    headlines: Mapping[str, float]
+    headlines: Mapping[str, float | None]
     verdict: Verdict
     note: str
     config: Mapping[str, Any] = field(default_factory=dict)
