@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from common.tuning.batches import Batch, BatchPlan, Encoded, cut_step
+from common.tuning.batches import Batch
 
 __all__ = [
     "LoopSettings",
@@ -30,7 +30,6 @@ __all__ = [
     "learning_rate_at",
     "run_step",
     "seed_step",
-    "train",
 ]
 
 Schedule = Literal["linear", "cosine", "constant"]
@@ -204,42 +203,3 @@ def run_step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return part, norm.detach()
-
-
-def train(
-    network: nn.Module,
-    encoded: Encoded,
-    settings: LoopSettings,
-    *,
-    ranks: Ranks,
-) -> list[float]:
-    """Runs all epochs and returns the mean loss of every step (the plainest loop)."""
-    wrapped, optimizer = ranks.wrap(network.train()), build_optimizer(network, settings)
-    lengths = tuple(encoded.n_tokens(row) for row in range(len(encoded)))
-    plan = BatchPlan(lengths, settings.batch_size, settings.seed, bucketed=not settings.packed)
-    total_steps, step = settings.epochs * plan.steps_per_epoch, 0
-    losses: list[float] = []
-    for epoch in range(settings.epochs):
-        for rows in plan.epoch(epoch):
-            batches = cut_step(
-                encoded,
-                rows,
-                rank=ranks.rank,
-                world_size=ranks.world_size,
-                micro_batch_size=settings.micro_batch_size,
-                packed=settings.packed,
-                pad_to=settings.pad_to,
-            )
-            seed_step(settings, step, ranks.rank)
-            part, _ = run_step(
-                wrapped,
-                optimizer,
-                batches,
-                count=encoded.count(rows),
-                learning_rate=learning_rate_at(step, total_steps, settings),
-                clip_norm=settings.clip_norm,
-                ranks=ranks,
-            )
-            losses += ranks.total([float(part)])
-            step += 1
-    return losses

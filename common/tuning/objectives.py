@@ -79,7 +79,7 @@ class TunedNetwork(nn.Module):
         if self.task == "causal_lm":
             loss = self._token_loss(hidden, batch.targets)
         else:
-            loss = self._row_loss(self._row_outputs(hidden, batch), batch.targets)
+            loss = self.row_loss(self._row_outputs(hidden, batch), batch.targets)
         if batch.blank:
             loss = loss * 0.0
         return loss, torch.tensor(batch.count, device=loss.device)
@@ -107,7 +107,8 @@ class TunedNetwork(nn.Module):
         outputs: Tensor = self.head(states.to(self.head.weight.dtype))
         return outputs.float()
 
-    def _row_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def row_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Returns the summed loss of `outputs` `(n_rows, n_outputs)`, `()`."""
         if self.task == "classification":
             return functional.cross_entropy(outputs, targets, reduction="sum")
         if self.task == "multi_label":
