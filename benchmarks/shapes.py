@@ -65,16 +65,16 @@ LLAMA_1B = Shape(
 LLAMA_3B = Shape(
     "llama-3b",
     "llama",
-    "Llama 3.2 3B (arXiv 2407.21783)",
+    "the layers of Llama 3.2 3B (arXiv 2407.21783), with a vocabulary of 32,000 words",
     {
         "hidden_size": 3072,
         "intermediate_size": 8192,
         "num_hidden_layers": 28,
         "num_attention_heads": 24,
         "num_key_value_heads": 8,
-        "vocab_size": 128256,
+        "vocab_size": 32000,
         "max_position_embeddings": 2048,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": False,
     },
 )
 LLAMA_SMALL = Shape(
