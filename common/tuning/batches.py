@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,10 +25,9 @@ from torch import Tensor
 
 from common.errors import TableError
 from common.tuning.datasets import Examples, Target, TaskKind
+from common.tuning.recipe import TooLong
 
-__all__ = ["IGNORED", "Batch", "BatchPlan", "Encoded", "TooLong", "collate", "cut_step", "encode"]
-
-TooLong = Literal["refuse", "chunk"]
+__all__ = ["IGNORED", "Batch", "BatchPlan", "Encoded", "collate", "cut_step", "encode"]
 
 IGNORED = -100  # a position without a target, as torch's cross_entropy ignores by default
 

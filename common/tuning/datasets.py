@@ -207,7 +207,7 @@ def _text_faults(texts: Sequence[Any]) -> Faults:
 def _class_targets(
     labels: Sequence[Any], known: Sequence[Label], faults: Faults
 ) -> tuple[list[Target], list[Label]]:
-    plain = [None if _is_missing(label) else _label(label) for label in labels]
+    plain = [None if _is_missing(given) else _label(given) for given in labels]
     for row, (given, label) in enumerate(zip(labels, plain, strict=True)):
         if label is None:
             _note(faults, "no label" if _is_missing(given) else "a label of another kind", row)
@@ -216,7 +216,8 @@ def _class_targets(
     for row, label in enumerate(plain):
         if label is not None and label not in index:
             _note(faults, "a label that the training data does not have", row)
-    return [index.get(label, -1) if label is not None else -1 for label in plain], vocabulary
+    targets = [-1 if label is None else index.get(label, -1) for label in plain]
+    return list(targets), vocabulary
 
 
 def _set_targets(

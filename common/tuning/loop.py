@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from common.tuning.batches import Batch
+from common.tuning.recipe import Schedule
 
 __all__ = [
     "LoopSettings",
@@ -31,8 +32,6 @@ __all__ = [
     "run_step",
     "seed_step",
 ]
-
-Schedule = Literal["linear", "cosine", "constant"]
 
 
 class Ranks(Protocol):

@@ -61,8 +61,8 @@ class TunedNetwork(nn.Module):
         self.head: nn.Linear | None = None
         self.lm_head: nn.Parameter | None = None
         if lm_head is not None:
-            frozen = not isinstance(lm_head, nn.Parameter)
-            self.lm_head = nn.Parameter(lm_head, requires_grad=False) if frozen else lm_head
+            shared = isinstance(lm_head, nn.Parameter)
+            self.lm_head = lm_head if shared else nn.Parameter(lm_head, requires_grad=False)
         if task != "causal_lm":
             self.head = nn.Linear(hidden_size, n_outputs)
             drawn = torch.Generator().manual_seed(seed)
