@@ -25,6 +25,7 @@ from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor, nn
 
 from common.adapters.float8 import Float8Linear, backward_product, forward_product
+from common.adapters.frozen import FrozenLinear, frozen_product, takes_onednn
 
 if TYPE_CHECKING:
     from common.adapters.joint import JointProjection
@@ -86,7 +87,7 @@ class FusedLoRALinear(PeftLinear):  # type: ignore[misc]
         if name not in self.lora_A or name in self.lora_variant or self.lora_bias[name]:
             return None
         frozen = type(base) is Float8Linear or (
-            type(base) is nn.Linear
+            type(base) in (nn.Linear, FrozenLinear)
             and not base.weight.requires_grad
             and (base.bias is None or not base.bias.requires_grad)
         )
@@ -141,6 +142,8 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """
     if torch.compiler.is_compiling():
         return total + left @ right
+    if takes_onednn(left, right):
+        return frozen_product(left, right.t()).add_(total)
     return total.addmm_(left, right)
 
 
