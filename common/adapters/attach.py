@@ -1,129 +1,202 @@
-"""LoRA adapters on a frozen base: make, save and attach them as peft folders.
+"""Attach a tuning method to a frozen base; save, load and merge what was trained.
 
-A folder holds peft's `adapter_config.json` and `adapter_model.safetensors`, and
-`base.json` with the name and digest of the base that it was trained on. An adapter for
-another base is refused.
-
-LoRA: h = W x + (alpha / r) B A x, with B = 0 at first (Hu et al. 2021, arXiv 2106.09685).
+LoRA, prefix and bottleneck work on a copy of the base's structure that shares its
+tensors, so the base is neither written nor rewired; full tuning works on a copy of the
+weights. LoRA and bottleneck leave the base's output exactly as it was until they are
+trained, and so does a zero-gated prefix; `starting_distance` measures it for a plain one.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from common.adapters.anatomy import Anatomy, anatomy_of
+from common.adapters.folder import (
+    CONFIG,
+    WEIGHTS,
+    adapter_digest,
+    kind_of,
+    read_json,
+    read_tensors,
+    require_base,
+    unfit,
+    write_base,
+)
+from common.adapters.methods import Bottleneck, Full, LoRA, Method, Prefix
 from common.backbones import Backbone
 from common.errors import AdapterError
 from common.task import digest_of
+
+if TYPE_CHECKING:
+    from common.adapters.heads import Head
 
 __all__ = [
     "Adapter",
     "adapter_digest",
     "attach_adapter",
-    "attach_new_lora",
+    "attach_new",
     "count_trained",
+    "merge_adapter",
     "save_adapter",
+    "starting_distance",
 ]
 
-_CONFIG = "adapter_config.json"
-_WEIGHTS = "adapter_model.safetensors"
-_BASE = "base.json"
+_UNUSED = ("pooler.", "norm_cross_attn.")  # parts that the hidden states do not depend on
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter attached to a base.
+    """A tuning method attached to a base.
 
     Args:
-        backbone: The base with the adapter in its `model`; it shares the base's tensors.
+        backbone: The base with the adapter in its `model`; it shares the base's tensors,
+            unless the method is `Full`. Its `max_tokens` is what a prefix leaves.
         name: The folder's name.
         digest: sha256 of the adapter's files; empty while it is being trained.
         n_parameters: How many parameters the adapter has.
+        method: The method and its settings.
     """
 
     backbone: Backbone
     name: str
     digest: str
     n_parameters: int
+    method: Method
+
+
+def attach_new(backbone: Backbone, method: Method, *, seed: int = 0) -> Adapter:
+    """Attaches an untrained adapter, its parameters ready to be trained.
+
+    Args:
+        backbone: The base; it is not changed.
+        method: How to tune it.
+        seed: Seed of the initial values.
+
+    Raises:
+        AdapterError: The base cannot take the method; the message says why and which
+            methods it takes.
+    """
+    import torch
+
+    _require_bare(backbone)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if isinstance(method, Full):
+            model = _whole_copy(backbone.model)
+        else:
+            anatomy = anatomy_of(backbone)
+            method.require(anatomy, gradient_checkpointing=_checkpoints(backbone.model))
+            model = _with_new(backbone.model, method, anatomy)
+    adapted = _adapted(backbone, model, method)
+    return Adapter(adapted, "untrained", "", count_trained(model), method)
 
 
 def attach_adapter(backbone: Backbone, folder: Path) -> Adapter:
-    """Attaches the LoRA adapter in `folder` to `backbone`, frozen, in evaluation mode.
+    """Attaches the adapter in `folder` to `backbone`, frozen, in evaluation mode.
 
     Args:
         backbone: The base that the adapter was trained on; it is not changed.
         folder: A folder that `save_adapter` wrote.
 
     Raises:
-        AdapterError: A file is absent or damaged, the adapter is no LoRA, it was trained
-            on another base, or its tensors do not fit the base.
+        AdapterError: A file is absent or damaged, the method is unknown, it was trained on
+            another base, or its tensors do not fit the base.
     """
-    from peft import PeftModel
-    from peft.utils import get_peft_model_state_dict
-
-    _require_files(folder)
-    _require_base(folder, backbone)
-    _require_lora(folder)
-    tensors = _read_tensors(folder / _WEIGHTS)
-    try:
-        model = PeftModel.from_pretrained(_sharing_copy(backbone.model), str(folder))
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise _unfit("tensors and targets that fit the base", type(error).__name__) from error
-    slots = get_peft_model_state_dict(model, save_embedding_layers=False)
-    shapes = {name: tuple(tensor.shape) for name, tensor in slots.items()}
-    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
-        raise _unfit(f"{len(shapes)} tensors that fit the base", f"{len(tensors)} others")
+    _require_bare(backbone)
+    kind = kind_of(folder)
+    require_base(folder, backbone)
+    if kind == "full":
+        method: Method = Full()
+        model = copy.deepcopy(backbone.model)
+        n_parameters = _load_whole(model, folder)
+    else:
+        settings = read_json(folder / CONFIG)
+        method = _method_from(settings, kind, backbone)
+        tensors = read_tensors(folder / WEIGHTS)
+        model = _with_saved(backbone.model, method, folder, tensors)
+        n_parameters = sum(tensor.numel() for tensor in tensors.values())
     return Adapter(
-        backbone=replace(backbone, model=model.eval().requires_grad_(False)),
+        backbone=_adapted(backbone, model.eval().requires_grad_(False), method),
         name=folder.resolve().name,
         digest=adapter_digest(folder),
-        n_parameters=sum(tensor.numel() for tensor in tensors.values()),
+        n_parameters=n_parameters,
+        method=method,
     )
 
 
-def attach_new_lora(
-    backbone: Backbone,
-    *,
-    rank: int = 8,
-    alpha: int = 16,
-    dropout: float = 0.0,
-    target_modules: Sequence[str] = ("query", "value"),
-    seed: int = 0,
-) -> Adapter:
-    """Attaches an untrained LoRA adapter, which leaves the base's output unchanged.
+def save_adapter(adapter: Adapter, folder: Path, *, head: Head | None = None) -> None:
+    """Writes adapter, tokenizer, head and which base they belong to.
 
     Args:
-        backbone: The base; it is not changed.
-        rank: Rank r of the update.
-        alpha: Its scale is alpha / r.
-        dropout: Dropout before A, in training.
-        target_modules: Name endings of the linear layers to adapt.
-        seed: Seed of A's initial values.
+        adapter: What to save.
+        folder: Where; made if it is not there.
+        head: The head trained with it.
     """
-    import torch
-    from peft import LoraConfig, get_peft_model
+    from common.adapters.heads import save_head
 
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(target_modules)
+    folder.mkdir(parents=True, exist_ok=True)
+    backbone = adapter.backbone
+    if isinstance(adapter.method, Full):
+        _save_whole(backbone, folder)
+    else:
+        backbone.model.peft_config["default"].base_model_name_or_path = backbone.name
+        backbone.model.save_pretrained(str(folder), save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    if backbone.tokenizer is not None:
+        backbone.tokenizer.save_pretrained(str(folder))
+    if head is not None:
+        save_head(head, folder)
+    write_base(backbone, folder)
+
+
+def merge_adapter(adapter: Adapter) -> Backbone:
+    """Returns a base with the adapter's update in its weights: no cost at inference.
+
+    The outputs equal those of the unmerged adapter up to rounding. Neither the base nor
+    the adapter is changed; weights without an update are shared with them.
+
+    Raises:
+        AdapterError: The adapter cannot be merged: only LoRA's update is linear.
+    """
+    if isinstance(adapter.method, Full):
+        return adapter.backbone
+    if not isinstance(adapter.method, LoRA):
+        raise AdapterError(
+            "adapter to merge",
+            expected="LoRA, whose update adds to the weights",
+            found=f"{adapter.method.kind}, whose update depends on the input",
+            remedy="Serve it unmerged, or train LoRA where a merged model is needed.",
+        )
+    model = adapter.backbone.model
+    updated = {id(x.weight) for layer in _lora_layers(model) if (x := layer.get_base_layer())}
+    merged = _sharing_copy(model, but=updated).merge_and_unload().eval().requires_grad_(False)
+    backbone = adapter.backbone
+    key = adapter.digest or _state_digest(model)
+    return replace(
+        backbone,
+        model=merged,
+        name=f"{backbone.name}+{adapter.name}",
+        digest=digest_of(backbone.digest.encode(), key.encode()),
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = get_peft_model(_sharing_copy(backbone.model), config)
-    return Adapter(replace(backbone, model=model), "untrained", "", count_trained(model))
 
 
-def save_adapter(adapter: Adapter, folder: Path) -> None:
-    """Writes the adapter and the digest of its base to `folder`."""
-    model, backbone = adapter.backbone.model, adapter.backbone
-    model.peft_config["default"].base_model_name_or_path = backbone.name
-    model.save_pretrained(str(folder), save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
-    base = {"name": backbone.name, "digest": backbone.digest}
-    (folder / _BASE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
+def starting_distance(adapter: Adapter) -> float:
+    """Returns how far an untrained adapter's hidden states are from its base's, at most.
+
+    It is 0 for every method but a plain prefix, whose keys draw attention from the start.
+
+    Returns:
+        Largest absolute difference over a short text of tokens spread over the vocabulary.
+    """
+    if not isinstance(adapter.method, Prefix) or adapter.method.zero_gate:
+        return 0.0
+    from common.adapters.prefix import prefix_distance
+
+    return float(prefix_distance(adapter.backbone.model))
 
 
 def count_trained(model: Any) -> int:
@@ -131,67 +204,166 @@ def count_trained(model: Any) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def adapter_digest(folder: Path) -> str:
-    """Returns the sha256 over the adapter's configuration, base and every safetensors file."""
-    names = sorted({_CONFIG, _BASE, *(path.name for path in folder.glob("*.safetensors"))})
-    pieces = [piece for name in names for piece in (name.encode(), (folder / name).read_bytes())]
-    return digest_of(*pieces)
+def _with_new(model: Any, method: LoRA | Prefix | Bottleneck, anatomy: Anatomy) -> Any:
+    from peft import get_peft_model
+
+    return get_peft_model(_sharing_copy(model), _peft_config(method, anatomy))
 
 
-def _sharing_copy(model: Any) -> Any:
-    """Copies a module's structure but not its tensors, so that the base is never rewired."""
-    tensors = (*model.parameters(), *model.buffers())
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+def _with_saved(model: Any, method: Method, folder: Path, tensors: dict[str, Any]) -> Any:
+    """Loads a peft folder onto a copy of the structure; every tensor must have its place."""
+    from peft import PeftConfig, PeftModel
+    from peft.utils import get_peft_model_state_dict
+
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        config.task_type = "FEATURE_EXTRACTION" if isinstance(method, Prefix) else None
+        adapted = PeftModel.from_pretrained(_sharing_copy(model), str(folder), config=config)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise unfit("tensors and targets that fit the base", type(error).__name__) from error
+    slots = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    shapes = {name: tuple(tensor.shape) for name, tensor in slots.items()}
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
+        raise unfit(f"{len(shapes)} tensors that fit the base", f"{len(tensors)} others")
+    return adapted
 
 
-def _require_files(folder: Path) -> None:
-    absent = [name for name in (_CONFIG, _WEIGHTS, _BASE) if not (folder / name).is_file()]
-    if absent:
-        raise _unfit(f"a folder with {_CONFIG}, {_WEIGHTS}, {_BASE}", f"no {', '.join(absent)}")
+def _peft_config(method: LoRA | Prefix | Bottleneck, anatomy: Anatomy) -> Any:
+    from peft import LoraConfig, PrefixTuningConfig
+
+    if isinstance(method, LoRA):
+        return LoraConfig(
+            r=method.rank,
+            lora_alpha=method.alpha,
+            lora_dropout=method.dropout,
+            target_modules=anatomy.pattern(method.names(anatomy)),
+        )
+    if isinstance(method, Prefix):
+        return PrefixTuningConfig(
+            num_virtual_tokens=method.n_virtual_tokens, task_type="FEATURE_EXTRACTION"
+        )
+    from common.adapters.bottleneck import BottleneckConfig, register
+
+    register()
+    return BottleneckConfig(
+        size=method.size,
+        variant=method.variant,
+        activation=method.activation,
+        scale=method.scale,
+        target_modules=anatomy.pattern(method.sites(anatomy)),
+    )
 
 
-def _require_base(folder: Path, backbone: Backbone) -> None:
-    trained_on = _read_json(folder / _BASE).get("digest")
-    if trained_on != backbone.digest:
+def _method_from(settings: dict[str, Any], kind: str, backbone: Backbone) -> Method:
+    """Reads a method back from peft's settings."""
+    try:
+        if kind == "prefix":
+            return Prefix(int(settings["num_virtual_tokens"]), bool(settings.get("zero_gate")))
+        if kind == "bottleneck":
+            fields = ("size", "variant", "activation", "scale")
+            return Bottleneck(**{name: settings[name] for name in fields})
+        targets = _targets_from(settings["target_modules"], anatomy_of(backbone))
+        dropout = float(settings.get("lora_dropout", 0.0))
+        return LoRA(int(settings["r"]), settings["lora_alpha"], dropout, targets)
+    except (KeyError, TypeError, ValueError) as error:
+        raise unfit(f"the settings of {kind}", type(error).__name__) from error
+
+
+def _targets_from(target_modules: str | Sequence[str], anatomy: Anatomy) -> Any:
+    names = anatomy.matched(target_modules)
+    if set(names) == set(anatomy.query_value):
+        return "attention"
+    return "all-linear" if set(names) == set(anatomy.names) else names
+
+
+def _adapted(backbone: Backbone, model: Any, method: Method) -> Backbone:
+    if isinstance(method, Prefix):
+        room = method.max_tokens(anatomy_of(backbone), backbone.max_tokens)
+        return replace(backbone, model=model, max_tokens=room)
+    return replace(backbone, model=model)
+
+
+def _require_bare(backbone: Backbone) -> None:
+    if hasattr(backbone.model, "peft_config"):
         raise AdapterError(
-            "adapter",
-            expected=f"one trained on {backbone.name} ({backbone.digest[:12]}...)",
-            found=f"one trained on {str(trained_on)[:12]}...",
-            remedy="Load the base that base.json in the adapter's folder names.",
+            "base to adapt",
+            expected="one without an adapter",
+            found="an adapter on it",
+            remedy="Take the base that it was attached to, or merge_adapter() first.",
         )
 
 
-def _require_lora(folder: Path) -> None:
-    kind = _read_json(folder / _CONFIG).get("peft_type")
-    if kind != "LORA":
-        raise _unfit("peft_type LORA", repr(kind))
+def _checkpoints(model: Any) -> bool:
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise _unfit(f"JSON in {path.name}", "something else") from error
-    if not isinstance(content, dict):
-        raise _unfit(f"a JSON object in {path.name}", type(content).__name__)
-    return content
+def _sharing_copy(model: Any, *, but: frozenset[int] | set[int] = frozenset()) -> Any:
+    """Copies a module's structure but not its tensors, except those with an id in `but`."""
+    tensors = (*model.parameters(), *model.buffers())
+    return copy.deepcopy(model, {id(x): x for x in tensors if id(x) not in but})
 
 
-def _read_tensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _lora_layers(model: Any) -> list[Any]:
+    from peft.tuners.lora import LoraLayer
 
-    try:
-        tensors: dict[str, Any] = load_file(str(path))
-    except SafetensorError as error:
-        raise _unfit(f"safetensors in {path.name}", "a damaged file") from error
-    return tensors
+    return [module for module in model.modules() if isinstance(module, LoraLayer)]
 
 
-def _unfit(expected: str, found: str) -> AdapterError:
-    return AdapterError(
-        "adapter",
-        expected=expected,
-        found=found,
-        remedy="Restore the adapter's folder from where it came, or train it again.",
-    )
+def _state_digest(model: Any) -> str:
+    from peft.utils import get_peft_model_state_dict
+
+    state = sorted(get_peft_model_state_dict(model, save_embedding_layers=False).items())
+    arrays = [(name, tensor.detach().float().cpu().numpy()) for name, tensor in state]
+    return digest_of(*(piece for name, x in arrays for piece in (name.encode(), x.tobytes())))
+
+
+def _whole_copy(model: Any) -> Any:
+    whole = copy.deepcopy(model)
+    for name, parameter in whole.named_parameters():
+        parameter.requires_grad_(not any(part in name for part in _UNUSED))
+    return whole
+
+
+def _save_whole(backbone: Backbone, folder: Path) -> None:
+    """Writes a whole model; a decoder whose head is apart is written with its head."""
+    if not hasattr(backbone.model, "save_pretrained"):
+        from safetensors.torch import save_file
+
+        state = {name: x.contiguous() for name, x in backbone.model.state_dict().items()}
+        save_file(state, str(folder / "model.safetensors"))
+        return
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    _with_lm_head(backbone).save_pretrained(str(folder))
+
+
+def _with_lm_head(backbone: Backbone) -> Any:
+    """Returns the model inside its causal-LM class, if it has a head that is not tied."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from common.backbones import load_lm_head
+
+    model = backbone.model
+    if backbone.folder is None or anatomy_of(model.config).n_lm_head_parameters == 0:
+        return model
+    with torch.device("meta"):
+        whole = AutoModelForCausalLM.from_config(model.config)
+    setattr(whole, whole.base_model_prefix, model)
+    whole.lm_head.weight = torch.nn.Parameter(load_lm_head(backbone), requires_grad=False)
+    return whole
+
+
+def _load_whole(model: Any, folder: Path) -> int:
+    """Puts the weights of a model folder into `model`; returns how many trained numbers."""
+    tensors: dict[str, Any] = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        tensors |= read_tensors(path)
+    inner = getattr(model, "base_model_prefix", "") + "."
+    named = {name.removeprefix(inner): x for name, x in tensors.items() if name != "lm_head.weight"}
+    slots = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if {name: tuple(tensor.shape) for name, tensor in named.items()} != slots:
+        raise unfit(f"{len(slots)} tensors that fit the base", f"{len(named)} others")
+    model.load_state_dict(named, assign=True)
+    return sum(x.numel() for name, x in named.items() if not any(part in name for part in _UNUSED))

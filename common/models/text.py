@@ -1,4 +1,4 @@
-"""Transformers text models behind the Model face: an encoder and an adapted regressor.
+"""Transformers text models behind the Model face: an encoder, and tuned models with a head.
 
 No text is ever cut silently: one that is longer than the model takes is refused, or, by
 policy, read in consecutive windows whose outcomes are averaged by their token counts.
@@ -9,45 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
 from common.adapters.attach import Adapter, attach_adapter
+from common.adapters.heads import Head, TooLong, load_head
 from common.backbones import Backbone
 from common.errors import AdapterError, TaskError
 from common.models.base import ModelProfile, only_part
 from common.task import Array, Result, Task, Text, digest_of
 
-__all__ = [
-    "RegressionHead",
-    "TextEncoder",
-    "TextRegressor",
-    "TooLong",
-    "load_regressor",
-    "save_regression_head",
-]
-
-TooLong = Literal["refuse", "average"]
+__all__ = ["TextEncoder", "TunedTextModel", "load_regressor", "load_tuned_text"]
 
 _TOKENS_PER_BATCH = 8192  # padded; keeps the attention maps of a 12-head model under 1 GB
-_HEAD = "head.safetensors"
-_SCORE_DIGITS = 6  # float32 sums differ beyond this between batch compositions
-
-
-@dataclass(frozen=True)
-class RegressionHead:
-    """A linear map from the mean hidden state to one number.
-
-    Args:
-        weight: `(hidden_size,)` float32.
-        bias: Added to the product.
-        max_tokens: Longest input that it was trained on, special tokens included.
-    """
-
-    weight: Array
-    bias: float
-    max_tokens: int
 
 
 class TextEncoder:
@@ -66,7 +41,7 @@ class TextEncoder:
         self,
         backbone: Backbone,
         *,
-        too_long: TooLong = "average",
+        too_long: TooLong = "chunk",
         max_tokens: int | None = None,
     ) -> None:
         self._backbone = backbone
@@ -93,24 +68,30 @@ class TextEncoder:
         return [Result(arrays={"embedding": unit.astype(np.float32)}) for unit in units]
 
 
-class TextRegressor:
-    """A number for a text: base, adapter and linear head on the mean hidden state.
+class TunedTextModel:
+    """Labels, probabilities or values of a text: base, adapter and linear head.
 
     Args:
         adapter: The adapter, attached to its base.
-        head: The linear head trained with it.
-        too_long: What to do with a text of more than `head.max_tokens` tokens.
+        head: The head trained with it; its policy says what becomes of long texts.
+
+    Raises:
+        AdapterError: The head is one that continues texts, which this does not do.
     """
 
-    def __init__(
-        self, adapter: Adapter, head: RegressionHead, *, too_long: TooLong = "refuse"
-    ) -> None:
+    def __init__(self, adapter: Adapter, head: Head) -> None:
+        if head.task == "causal_lm":
+            raise AdapterError(
+                "head",
+                expected="one of classification, multi_label or regression",
+                found=head.task,
+                remedy="Generate with transformers: adapter.backbone.model is the language model.",
+            )
         self._adapter = adapter
-        self._head = head
-        self._too_long: TooLong = too_long
+        self.head = head
         self.max_tokens = head.max_tokens
         backbone = adapter.backbone
-        policy = f"mean-pooled linear {too_long} {head.max_tokens}"
+        policy = f"mean-pooled linear {head.too_long} {head.max_tokens}"
         self.profile = ModelProfile(
             name=backbone.name,
             modality="text",
@@ -124,7 +105,7 @@ class TextRegressor:
         return self._adapter.backbone.count_tokens(texts)
 
     def predict(self, tasks: Sequence[Task]) -> list[Result]:
-        """Returns `score` (float, rounded to 6 digits) for each text.
+        """Returns for each text what `Head.results` describes.
 
         Raises:
             TaskError: A task has not exactly one text, or it is empty, or too long where
@@ -132,41 +113,39 @@ class TextRegressor:
         """
         texts = [_only_text(task) for task in tasks]
         backbone = self._adapter.backbone
-        windows = _windows(backbone, texts, self.max_tokens, self._too_long)
-        states = _by_text(windows, _mean_states(backbone, windows), len(texts))
-        scores = states @ self._head.weight.astype(np.float64) + self._head.bias
-        return [Result(values={"score": round(float(score), _SCORE_DIGITS)}) for score in scores]
+        windows = _windows(backbone, texts, self.max_tokens, self.head.too_long)
+        return self.head.results(_by_text(windows, _mean_states(backbone, windows), len(texts)))
 
 
-def load_regressor(backbone: Backbone, folder: Path) -> TextRegressor:
+def load_tuned_text(backbone: Backbone, folder: Path) -> TunedTextModel:
     """Loads adapter and head from `folder` onto the base that they were trained on.
 
     Raises:
         AdapterError: A file is absent or damaged, or they belong to another base.
     """
-    from safetensors import SafetensorError, safe_open
-
     adapter = attach_adapter(backbone, folder)
-    try:
-        with safe_open(str(folder / _HEAD), framework="np") as file:
-            weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
-            max_tokens = int(file.metadata()["max_tokens"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise _damaged_head("weight, bias and max_tokens", type(error).__name__) from error
-    if weight.shape != (backbone.hidden_size,) or not 3 <= max_tokens <= backbone.max_tokens:
-        raise _damaged_head(f"weight ({backbone.hidden_size},)", f"{weight.shape}, {max_tokens}")
-    return TextRegressor(adapter, RegressionHead(weight, float(bias), max_tokens))
+    room = adapter.backbone.max_tokens
+    return TunedTextModel(
+        adapter, load_head(folder, hidden_size=backbone.hidden_size, max_tokens=room)
+    )
 
 
-def save_regression_head(head: RegressionHead, folder: Path) -> None:
-    """Writes `head` to `folder` as safetensors, beside its adapter."""
-    from safetensors.numpy import save_file
+def load_regressor(backbone: Backbone, folder: Path) -> TunedTextModel:
+    """Loads a model that gives one number for a text, its `score`.
 
-    tensors = {
-        "weight": head.weight.astype(np.float32),
-        "bias": np.array(head.bias, dtype=np.float32),
-    }
-    save_file(tensors, str(folder / _HEAD), metadata={"max_tokens": str(head.max_tokens)})
+    Raises:
+        AdapterError: A file is absent or damaged, they belong to another base, or the head
+            gives something else.
+    """
+    model = load_tuned_text(backbone, folder)
+    if not model.head.gives_score:
+        raise AdapterError(
+            "head",
+            expected="a regression with one output",
+            found=f"{model.head.task} with {len(model.head.bias)}",
+            remedy="Load it with load_tuned_text.",
+        )
+    return model
 
 
 @dataclass(frozen=True)
@@ -217,6 +196,7 @@ def _mean_states(backbone: Backbone, windows: Sequence[_Window]) -> Array:
     import torch
 
     pad = int(backbone.tokenizer.pad_token_id or 0)
+    device = _device(backbone.model)
     states = np.zeros((len(windows), backbone.hidden_size))
     with torch.inference_mode():
         for rows in _batches([len(window.token_ids) for window in windows]):
@@ -227,11 +207,16 @@ def _mean_states(backbone: Backbone, windows: Sequence[_Window]) -> Array:
                 n = len(windows[row].token_ids)
                 ids[i, :n] = torch.tensor(windows[row].token_ids)
                 mask[i, :n] = 1
+            ids, mask = ids.to(device), mask.to(device)
             hidden = backbone.model(input_ids=ids, attention_mask=mask).last_hidden_state
-            weights = mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
-            mean = (hidden * weights).sum(1) / weights.sum(1)
-            states[rows] = mean.double().numpy()
+            weights = mask.unsqueeze(-1).float()  # (B, T, 1)
+            mean = (hidden.float() * weights).sum(1) / weights.sum(1)
+            states[rows] = mean.double().cpu().numpy()
     return states
+
+
+def _device(model: Any) -> Any:
+    return next(model.parameters()).device
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -254,12 +239,3 @@ def _by_text(windows: Sequence[_Window], states: Array, n_texts: int) -> Array:
         totals[window.text_index] += state * len(window.token_ids)
         tokens[window.text_index] += len(window.token_ids)
     return totals / tokens[:, None]
-
-
-def _damaged_head(expected: str, found: str) -> AdapterError:
-    return AdapterError(
-        "regression head",
-        expected=f"{expected} in {_HEAD}",
-        found=found,
-        remedy="Restore the adapter's folder from where it came, or train it again.",
-    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from common.errors import RoutingError
 
 if TYPE_CHECKING:  # these bring torch with them
-    from common.models.text import TextRegressor
+    from common.models.text import TunedTextModel
     from common.routing.cache import ResultCache
     from common.routing.router import ModelRouter
 
@@ -28,7 +28,7 @@ LINKAGE_FILE = ADAPTER_FOLDER / "linkage.json"
 MAX_PASSAGE_TOKENS = 96  # three or four spoken sentences, so that a passage can be quoted
 
 
-def open_text_model(folder: Path = ADAPTER_FOLDER) -> TextRegressor:
+def open_text_model(folder: Path = ADAPTER_FOLDER) -> TunedTextModel:
     """Loads the text model: base, adapter and head.
 
     Raises:
@@ -53,16 +53,16 @@ def open_router(*, cache: ResultCache | None) -> ModelRouter:
     return ModelRouter({"text": open_text_model()}, cache=cache)
 
 
-def text_model_of(router: ModelRouter) -> TextRegressor:
+def text_model_of(router: ModelRouter) -> TunedTextModel:
     """Returns the first model of the router's text slot that scores passages.
 
     Raises:
         RoutingError: There is none.
     """
-    from common.models.text import TextRegressor
+    from common.models.text import TunedTextModel
 
     for model in router.models.get("text", ()):
-        if isinstance(model, TextRegressor):
+        if isinstance(model, TunedTextModel) and model.head.gives_score:
             return model
     raise RoutingError(
         "finance router",

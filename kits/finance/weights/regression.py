@@ -14,9 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from common.adapters.attach import Adapter, attach_new_lora
+from common.adapters.attach import Adapter, attach_new
+from common.adapters.heads import Head
+from common.adapters.methods import LoRA
 from common.backbones import Backbone
-from common.models.text import RegressionHead
 from kits.finance.weights.evaluation import correlation
 
 __all__ = ["FittedRegressor", "Recipe", "TokenisedCall", "fit_regressor"]
@@ -60,7 +61,7 @@ class FittedRegressor:
     """
 
     adapter: Adapter
-    head: RegressionHead
+    head: Head
     epoch: int
     selection_history: tuple[float, ...]
     n_trained: int
@@ -133,14 +134,8 @@ class _Scorer:
 
     def __init__(self, backbone: Backbone, recipe: Recipe, *, seed: int, device: str) -> None:
         self.recipe, self.device = recipe, device
-        self.adapter = attach_new_lora(
-            backbone,
-            rank=recipe.rank,
-            alpha=recipe.alpha,
-            dropout=recipe.dropout,
-            target_modules=recipe.target_modules,
-            seed=seed,
-        )
+        method = LoRA(recipe.rank, recipe.alpha, recipe.dropout, recipe.target_modules)
+        self.adapter = attach_new(backbone, method, seed=seed)
         self.head = nn.Linear(backbone.hidden_size, 1)
         nn.init.zeros_(self.head.weight)  # so that the first forecast is that of the prices
         nn.init.zeros_(self.head.bias)
@@ -213,11 +208,16 @@ class _Scorer:
         self.network.to("cpu")
         return self.adapter
 
-    def head_in_units(self, scale: float) -> RegressionHead:
+    def head_in_units(self, scale: float) -> Head:
         """Returns the head with scores in the target's own units."""
-        weight = self.head.weight.detach().cpu().numpy()[0] * scale
-        bias = float(self.head.bias.detach().cpu()[0]) * scale
-        return RegressionHead(weight.astype(np.float32), bias, self.recipe.max_tokens)
+        weight = self.head.weight.detach().cpu().numpy() * scale
+        bias = self.head.bias.detach().cpu().numpy() * scale
+        return Head(
+            "regression",
+            weight.astype(np.float32),
+            bias.astype(np.float32),
+            max_tokens=self.recipe.max_tokens,
+        )
 
 
 def _shuffled(

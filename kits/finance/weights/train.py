@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from common.adapters.attach import adapter_digest, save_adapter
 from common.backbones import Backbone, load_backbone
-from common.models.text import load_regressor, save_regression_head
+from common.models.text import load_regressor
 from common.task import Task, Text
 from kits.finance.tasks import BACKBONE, MAX_PASSAGE_TOKENS
 from kits.finance.weights.calls import ROLES, TARGET, CallSet, read_calls, read_passages
@@ -133,8 +133,7 @@ def _train_and_save(
     residual = calls.target - ridge.forecast(calls.features)
     trials = _train(options, backbone, tokens, residual, calls)
     chosen = _choose(trials)
-    save_adapter(chosen.fitted.adapter, options.out)
-    save_regression_head(chosen.fitted.head, options.out)
+    save_adapter(chosen.fitted.adapter, options.out, head=chosen.fitted.head)
     return _record(options, trials, chosen)
 
 

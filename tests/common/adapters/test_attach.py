@@ -11,10 +11,11 @@ import torch
 from common.adapters.attach import (
     adapter_digest,
     attach_adapter,
-    attach_new_lora,
+    attach_new,
     count_trained,
     save_adapter,
 )
+from common.adapters.methods import LoRA
 from common.backbones import load_backbone
 from common.errors import AdapterError
 from tests.tiny_bert import make_tiny_bert
@@ -30,7 +31,7 @@ def base(tmp_path_factory):
 @pytest.fixture
 def saved(base, tmp_path):
     """An adapter with weights that are not zero, and its folder."""
-    adapter = attach_new_lora(base, rank=2, seed=1)
+    adapter = attach_new(base, LoRA(rank=2), seed=1)
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in adapter.backbone.model.parameters():
@@ -47,14 +48,14 @@ def _states(model):
 
 def test_a_new_adapter_changes_nothing(base):
     """B is zero at first, so output equals the base's exactly."""
-    adapter = attach_new_lora(base, rank=2)
+    adapter = attach_new(base, LoRA(rank=2))
     adapter.backbone.model.eval()
     assert torch.equal(_states(adapter.backbone.model), _states(base.model))
 
 
 def test_parameters_are_counted_by_the_formula(base):
     """Query and value of 2 layers, r (in + out) each: 2 x 2 x 2 x (16 + 16) = 256."""
-    adapter = attach_new_lora(base, rank=2)
+    adapter = attach_new(base, LoRA(rank=2))
     assert adapter.n_parameters == count_trained(adapter.backbone.model) == 256
 
 

@@ -8,15 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.adapters.attach import attach_new_lora, save_adapter
+from common.adapters.attach import attach_new, save_adapter
+from common.adapters.heads import Head
+from common.adapters.methods import LoRA
 from common.backbones import load_backbone
 from common.errors import AdapterError, TaskError
 from common.models.base import Model
 from common.models.text import (
-    RegressionHead,
     TextEncoder,
     load_regressor,
-    save_regression_head,
+    load_tuned_text,
 )
 from common.routing.cache import ResultCache
 from common.routing.router import ModelRouter
@@ -36,14 +37,14 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def regressor_folder(base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights") / "lora"
-    adapter = attach_new_lora(base, rank=2)
+    adapter = attach_new(base, LoRA(rank=2))
     with torch.no_grad():
         for parameter in adapter.backbone.model.parameters():
             if parameter.requires_grad:
                 parameter.fill_(0.1)
-    save_adapter(adapter, folder)
-    weight = np.linspace(-1, 1, 16, dtype=np.float32)
-    save_regression_head(RegressionHead(weight, 0.25, 24), folder)
+    weight = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, -1)
+    head = Head("regression", weight, np.full(1, 0.25, np.float32), max_tokens=24)
+    save_adapter(adapter, folder, head=head)
     return folder
 
 
@@ -147,7 +148,7 @@ def test_a_damaged_head_is_refused(base, regressor_folder, tmp_path):
         (folder / "head.safetensors").unlink()
         if tensors:
             save_file(tensors, str(folder / "head.safetensors"), metadata={"max_tokens": "24"})
-        with pytest.raises(AdapterError, match="regression head"):
+        with pytest.raises(AdapterError, match="head"):
             load_regressor(base, folder)
 
 
@@ -160,3 +161,23 @@ def test_the_router_serves_and_caches_a_regressor(base, regressor_folder, tmp_pa
     assert [r["text"].cached for r in first + second] == [False, False, True, True]
     assert [r["text"].result.values for r in first] == [r["text"].result.values for r in second]
     cache.close()
+
+
+@pytest.mark.parametrize("task", ["classification", "multi_label"])
+def test_a_tuned_model_gives_probabilities_of_its_labels(base, tmp_path, task):
+    """Softmax or sigmoid of the head's outputs, and the labels that follow from them."""
+    weight = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
+    head = Head(task, weight, np.zeros(3, np.float32), ("up", "down", "flat"), 24, "chunk")
+    save_adapter(attach_new(base, LoRA()), tmp_path / "lora", head=head)
+    model = load_tuned_text(base, tmp_path / "lora")
+    short, long = (r.values for r in model.predict(_tasks("risk and debt", "loss " * 90)))
+    probabilities = short["probabilities"]
+    assert list(probabilities) == ["up", "down", "flat"]
+    if task == "classification":
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert short["label"] == max(probabilities, key=probabilities.get)
+        assert long["probability"] == max(long["probabilities"].values())
+    else:
+        assert short["labels"] == [name for name, p in probabilities.items() if p >= 0.5]
+    with pytest.raises(AdapterError, match="load_tuned_text"):
+        load_regressor(base, tmp_path / "lora")

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.adapters.attach import attach_new_lora, save_adapter
+from common.adapters.attach import attach_new, save_adapter
+from common.adapters.heads import Head
+from common.adapters.methods import LoRA
 from common.backbones import load_backbone
 from common.errors import DocumentError
-from common.models.text import RegressionHead, load_regressor, save_regression_head
+from common.models.text import load_regressor
 from common.routing.cache import ResultCache
 from common.routing.router import ModelRouter
 from kits.finance.disclosures.document import Disclosure, Section, read_document
@@ -33,9 +35,9 @@ def tiny_model(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("models")
     base = load_backbone(make_tiny_bert(folder / "tiny"))
-    save_adapter(attach_new_lora(base, rank=2), folder / "lora")
-    head = RegressionHead(np.linspace(-1, 1, 16, dtype=np.float32), 0.0, 32)
-    save_regression_head(head, folder / "lora")
+    weight = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, -1)
+    head = Head("regression", weight, np.zeros(1, np.float32), max_tokens=32)
+    save_adapter(attach_new(base, LoRA(rank=2)), folder / "lora", head=head)
     return load_regressor(base, folder / "lora")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from common.adapters.attach import save_adapter
 from common.backbones import load_backbone
-from common.models.text import load_regressor, save_regression_head
+from common.models.text import load_regressor
 from common.task import Task, Text
 from kits.finance.weights.regression import Recipe, fit_regressor
 from tests.tiny_bert import make_tiny_bert
@@ -42,8 +42,7 @@ def test_a_signal_in_the_words_is_learnt_and_survives_saving(base, tmp_path):
     assert max(fitted.selection_history) > 0.9
     assert fitted.epoch == 1 + int(np.argmax(fitted.selection_history))
     assert fitted.n_trained == 256 + 17
-    save_adapter(fitted.adapter, tmp_path / "out")
-    save_regression_head(fitted.head, tmp_path / "out")
+    save_adapter(fitted.adapter, tmp_path / "out", head=fitted.head)
     model = load_regressor(base, tmp_path / "out")
     signals = [
         np.mean([r.values["score"] for r in model.predict([Task({"t": Text(t)}) for t in texts])])

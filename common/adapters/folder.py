@@ -1,0 +1,132 @@
+"""An adapter's folder: which files it holds, their digest, and reading them safely.
+
+- LoRA, prefix, bottleneck: peft's `adapter_config.json` and `adapter_model.safetensors`.
+- Full tuning: a whole model folder, `config.json` (transformers) and `model*.safetensors`.
+- Either: `base.json` with name, digest and revision of the base that it was trained on;
+  `head.safetensors` if a head was trained with it; the tokenizer's files.
+
+Nothing is ever unpickled and nothing of a folder is run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from common.backbones import Backbone
+from common.errors import AdapterError
+from common.task import digest_of
+
+__all__ = [
+    "BASE",
+    "CONFIG",
+    "WEIGHTS",
+    "Kind",
+    "adapter_digest",
+    "kind_of",
+    "read_json",
+    "read_tensors",
+    "require_base",
+    "unfit",
+    "write_base",
+]
+
+Kind = Literal["lora", "prefix", "bottleneck", "full"]
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+BASE = "base.json"
+
+_MODEL_CONFIG = "config.json"
+_KINDS: dict[str, Kind] = {"LORA": "lora", "PREFIX_TUNING": "prefix", "BOTTLENECK": "bottleneck"}
+
+
+def kind_of(folder: Path) -> Kind:
+    """Returns which method a folder's adapter was trained with.
+
+    Raises:
+        AdapterError: A file is absent or damaged, or the method is another.
+    """
+    if not (folder / CONFIG).is_file() and any(folder.glob("model*.safetensors")):
+        _require_files(folder, BASE)
+        return "full"
+    _require_files(folder, CONFIG, WEIGHTS, BASE)
+    peft_type = read_json(folder / CONFIG).get("peft_type")
+    if peft_type not in _KINDS:
+        raise unfit(f"peft_type {', '.join(_KINDS)}", repr(peft_type))
+    return _KINDS[str(peft_type)]
+
+
+def adapter_digest(folder: Path) -> str:
+    """Returns the sha256 over configuration, base and every safetensors file of a folder."""
+    settings = CONFIG if (folder / CONFIG).is_file() else _MODEL_CONFIG
+    present = {settings} & {path.name for path in folder.glob("*.json")}
+    names = sorted({*present, BASE, *(path.name for path in folder.glob("*.safetensors"))})
+    pieces = [piece for name in names for piece in (name.encode(), (folder / name).read_bytes())]
+    return digest_of(*pieces)
+
+
+def write_base(backbone: Backbone, folder: Path) -> None:
+    """Writes which base an adapter was trained on."""
+    base = {"name": backbone.name, "digest": backbone.digest, "revision": backbone.revision}
+    (folder / BASE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
+
+
+def require_base(folder: Path, backbone: Backbone) -> None:
+    """Raises AdapterError unless the folder's adapter was trained on `backbone`."""
+    trained_on = read_json(folder / BASE).get("digest")
+    if trained_on != backbone.digest:
+        raise AdapterError(
+            "adapter",
+            expected=f"one trained on {backbone.name} ({backbone.digest[:12]}...)",
+            found=f"one trained on {str(trained_on)[:12]}...",
+            remedy="Load the base that base.json in the adapter's folder names.",
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file.
+
+    Raises:
+        AdapterError: It is none.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise unfit(f"JSON in {path.name}", "something else") from error
+    if not isinstance(content, dict):
+        raise unfit(f"a JSON object in {path.name}", type(content).__name__)
+    return content
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Returns the tensors of a safetensors file, by name.
+
+    Raises:
+        AdapterError: It is none, or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Any] = load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise unfit(f"safetensors in {path.name}", "a damaged file") from error
+    return tensors
+
+
+def unfit(expected: str, found: str) -> AdapterError:
+    """Returns the error for a folder whose content cannot be used."""
+    return AdapterError(
+        "adapter",
+        expected=expected,
+        found=found,
+        remedy="Restore the adapter's folder from where it came, or train it again.",
+    )
+
+
+def _require_files(folder: Path, *names: str) -> None:
+    absent = [name for name in names if not (folder / name).is_file()]
+    if absent:
+        raise unfit(f"a folder with {', '.join(names)}", f"no {', '.join(absent)}")
