@@ -343,7 +343,7 @@ def _require_targets(whole: Sequence[Sequence[int]]) -> None:
     short = [row for row, ids in enumerate(whole) if len(ids) < 2]
     if short:
         raise TableError(
-            "training data",
+            "texts",
             expected="at least two tokens in every text",
             found=f"fewer in {_named(short)}",
             remedy="Drop these rows: there is no next token to predict.",
@@ -352,7 +352,7 @@ def _require_targets(whole: Sequence[Sequence[int]]) -> None:
 
 def _too_long(rows: Sequence[int], max_tokens: int, longest: int) -> TableError:
     return TableError(
-        "training data",
+        "texts",
         expected=f"texts of at most {max_tokens} tokens, special tokens included",
         found=f"up to {longest} tokens in {_named(rows)}",
         remedy='Split these texts, or pass too_long="chunk" to read them in consecutive windows; '

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.backbones import Backbone, load_lm_head
 from common.tuning.batches import IGNORED, Batch
 from common.tuning.datasets import Target, TaskKind
 
-__all__ = ["TunedNetwork", "mean_states", "standardisation"]
+__all__ = ["TunedNetwork", "lm_head_of", "mean_states", "standardisation"]
 
 _HEAD_STD = 0.02  # as BERT's initializer_range (Devlin et al. 2018, arXiv 1810.04805)
 
@@ -146,6 +147,16 @@ def mean_states(hidden: Tensor, mask: Tensor, owners: Tensor, n_rows: int) -> Te
     # index_add's order of additions may differ between runs on a GPU; a product's does not
     belongs = functional.one_hot(owners, n_rows).T.float()  # (n_rows, n_windows)
     return (belongs @ sums) / (belongs @ tokens)
+
+
+def lm_head_of(adapted: Backbone) -> Tensor:
+    """Returns the language-model head of an adapted base: its own embedding, or the base's.
+
+    Where head and input embedding are tied, a fully tuned model has an embedding of its own.
+    """
+    tied = bool(getattr(adapted.model.config, "tie_word_embeddings", False))
+    head: Tensor = load_lm_head(adapted)
+    return adapted.model.get_input_embeddings().weight if tied else head
 
 
 def standardisation(targets: Sequence[Target]) -> tuple[float, float]:
