@@ -75,8 +75,7 @@ class RunState:
         step: Updates made.
         steps: All of them.
         evaluations: All of them.
-        best_step: Updates made before the best evaluation; None before the first.
-        best_value: Its metric.
+        best: The best of them; None before the first.
         stale: Evaluations since then.
         stopped: Whether the run has ended, early or at its last step.
         n_tokens: Tokens read, padding apart.
@@ -87,8 +86,7 @@ class RunState:
     step: int = 0
     steps: tuple[StepRecord, ...] = ()
     evaluations: tuple[EvaluationRecord, ...] = ()
-    best_step: int | None = None
-    best_value: float | None = None
+    best: EvaluationRecord | None = None
     stale: int = 0
     stopped: bool = False
     n_tokens: int = 0
@@ -271,16 +269,17 @@ def _read_state(content: Mapping[str, Any]) -> RunState:
             **content,
             "steps": tuple(StepRecord(**record) for record in content["steps"]),
             "evaluations": tuple(EvaluationRecord(**record) for record in content["evaluations"]),
+            "best": EvaluationRecord(**content["best"]) if content["best"] else None,
         }
     )
 
 
 def _best_step(folder: Path) -> int | None:
     try:
-        best: int | None = json.loads((folder / _STATE).read_bytes())["state"]["best_step"]
-    except (OSError, ValueError, KeyError):
+        best = json.loads((folder / _STATE).read_bytes())["state"]["best"]
+        return int(best["step"]) if best else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return best
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

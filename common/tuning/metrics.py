@@ -7,7 +7,7 @@ their metrics, so it does not depend on how the rows were shared out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,13 +34,18 @@ class Metric:
     name: str
     higher_is_better: bool
 
-    def improves(self, value: float, best: float | None) -> bool:
-        """Returns whether `value` is better than the best so far."""
+    def improves(self, metrics: Mapping[str, float], best: Mapping[str, float] | None) -> bool:
+        """Returns whether `metrics` are better than the best so far.
+
+        Where the metric is the same, as accuracy on few rows often is, the lower loss is
+        better. A metric that is no number is never better.
+        """
+        value = metrics[self.name]
         if math.isnan(value):
             return False
-        if best is None:
-            return True
-        return value > best if self.higher_is_better else value < best
+        if best is None or value != best[self.name]:
+            return best is None or (value > best[self.name]) == self.higher_is_better
+        return metrics["loss"] < best["loss"]
 
 
 # The first of each task is watched unless another is asked for.

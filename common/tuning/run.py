@@ -127,7 +127,8 @@ def run_training(
         run.evaluate_if_due(at_end=at_end)
         run.save_if_due(at_end=at_end)
         if run.state.stopped:
-            _LOGGER.info("stopped early in epoch %d", epoch + 1)
+            if run.state.step < run.total_steps:
+                _LOGGER.info("stopped early, in epoch %d of %d", epoch + 1, settings.epochs)
             break
     run.finish()
     return run.state
@@ -214,13 +215,12 @@ class _Run:
         self._read_losses()
         metrics = evaluate(self.network, encoded, self.settings, ranks=self.ranks)
         record = EvaluationRecord(self.state.step, metrics)
-        value = metrics[self.cadence.metric.name]
-        better = self.cadence.metric.improves(value, self.state.best_value)
+        best = self.state.best
+        better = self.cadence.metric.improves(metrics, best.metrics if best else None)
         self.state = replace(
             self.state,
             evaluations=(*self.state.evaluations, record),
-            best_step=self.state.step if better else self.state.best_step,
-            best_value=value if better else self.state.best_value,
+            best=record if better else best,
             stale=0 if better else self.state.stale + 1,
         )
         if better:
@@ -256,10 +256,10 @@ class _Run:
         """Reads what is outstanding and restores the best weights."""
         self._read_losses()
         self.state = replace(self.state, stopped=True, steps=tuple(self._steps))
-        if self.state.best_step is None:
+        if self.state.best is None:
             return
         if self._best is None and self.cadence.store is not None:
-            self._best = self.cadence.store.read_best(self.state.best_step)
+            self._best = self.cadence.store.read_best(self.state.best.step)
         if self._best is not None:
             load_trained(self.network, self._best)
 

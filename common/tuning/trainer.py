@@ -328,16 +328,17 @@ def _notes(job: Job, outcome: Outcome) -> tuple[str, ...]:
 def _report(
     job: Job, outcome: Outcome, reason: str, folder: Path | None, notes: tuple[str, ...]
 ) -> TrainingReport:
-    state, task = outcome.state, job.examples.task
+    state, task, best = outcome.state, job.examples.task, outcome.state.best
+    metric = choose_metric(task, job.recipe.metric).name
     return TrainingReport(
         task=task,
         method=job.method,
         method_reason=reason,
         history=state.steps,
         evaluations=state.evaluations,
-        metric=choose_metric(task, job.recipe.metric).name,
-        best_value=state.best_value,
-        best_step=state.best_step,
+        metric=metric,
+        best_value=best.metrics[metric] if best else None,
+        best_step=best.step if best else None,
         steps=state.step,
         learning_rate=job.recipe.learning_rate or default_learning_rate(job.method, task),
         seconds=state.seconds,
