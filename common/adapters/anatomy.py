@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from common.adapters.structure import Anatomy, Linear, Refusal, Role
+from common.adapters.structure import UNUSED, Anatomy, Linear, Refusal, Role
 from common.errors import AdapterError
 
 __all__ = ["FAMILIES", "Anatomy", "Linear", "Refusal", "anatomy_of"]
@@ -264,7 +264,9 @@ def _monai(network: Any, *, family: str, blocks: str, attention: Any) -> Anatomy
         n_heads=heads,
         n_kv_heads=heads,
         head_dim=width // heads,
-        n_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        n_parameters=sum(
+            x.numel() for name, x in network.named_parameters() if not _is_unused(name)
+        ),
         n_lm_head_parameters=0,
         blocks=blocks,
         linears=linears,
@@ -287,6 +289,10 @@ def _widths(config: Any) -> dict[str, int]:
         "head_dim": int(getattr(config, "head_dim", None) or config.hidden_size // heads),
         "n_lm_head_parameters": 0,
     }
+
+
+def _is_unused(name: str) -> bool:
+    return any(part in name for part in UNUSED)
 
 
 def _total(linears: Sequence[Linear]) -> int:

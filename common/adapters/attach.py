@@ -27,6 +27,7 @@ from common.adapters.folder import (
     write_base,
 )
 from common.adapters.methods import Bottleneck, Full, LoRA, Method, Prefix
+from common.adapters.structure import UNUSED
 from common.backbones import Backbone
 from common.errors import AdapterError
 from common.task import digest_of
@@ -44,8 +45,6 @@ __all__ = [
     "save_adapter",
     "starting_distance",
 ]
-
-_UNUSED = ("pooler.", "norm_cross_attn.")  # parts that the hidden states do not depend on
 
 
 @dataclass(frozen=True)
@@ -320,7 +319,7 @@ def _state_digest(model: Any) -> str:
 def _whole_copy(model: Any) -> Any:
     whole = copy.deepcopy(model)
     for name, parameter in whole.named_parameters():
-        parameter.requires_grad_(not any(part in name for part in _UNUSED))
+        parameter.requires_grad_(not any(part in name for part in UNUSED))
     return whole
 
 
@@ -366,4 +365,4 @@ def _load_whole(model: Any, folder: Path) -> int:
     if {name: tuple(tensor.shape) for name, tensor in named.items()} != slots:
         raise unfit(f"{len(slots)} tensors that fit the base", f"{len(named)} others")
     model.load_state_dict(named, assign=True)
-    return sum(x.numel() for name, x in named.items() if not any(part in name for part in _UNUSED))
+    return sum(x.numel() for name, x in named.items() if not any(part in name for part in UNUSED))

@@ -9,9 +9,11 @@ from typing import Literal
 
 from common.errors import AdapterError
 
-__all__ = ["Anatomy", "Linear", "Refusal", "Role"]
+__all__ = ["UNUSED", "Anatomy", "Linear", "Refusal", "Role"]
 
 Role = Literal["attention", "feed_forward"]
+
+UNUSED = ("pooler.", "norm_cross_attn.")  # parameters that the hidden states do not depend on
 
 
 @dataclass(frozen=True)
@@ -94,18 +96,27 @@ class Anatomy:
     def linears_named(self, names: Sequence[str]) -> tuple[Linear, ...]:
         """Returns the layers with one of `names`, or whose name ends in one after a dot.
 
+        A name that is whole stands for itself alone: "output.dense" of BERT does not stand
+        for its "attention.output.dense".
+
         Raises:
             AdapterError: A name fits no layer.
         """
-        unknown = [name for name in names if not any(_ends(x.name, name) for x in self.linears)]
-        if unknown:
+        chosen = {name: self._chosen(name) for name in names}
+        if unknown := [name for name, layers in chosen.items() if not layers]:
             raise AdapterError(
                 "adapter targets",
                 expected=f"names of linear layers of {self.family}: {', '.join(self.names)}",
                 found=", ".join(unknown),
                 remedy='Name some of these, or take "attention" or "all-linear".',
             )
-        return tuple(x for x in self.linears if any(_ends(x.name, name) for name in names))
+        wanted = {name for layers in chosen.values() for name in layers}
+        return tuple(x for x in self.linears if x.name in wanted)
+
+    def _chosen(self, name: str) -> list[str]:
+        if name in self.names:
+            return [name]
+        return [whole for whole in self.names if _ends(whole, name)]
 
     @property
     def names(self) -> tuple[str, ...]:
