@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import runpy
+import shutil
 import signal
 import sys
 import time
@@ -37,8 +38,8 @@ def main(folder: str, rank: int) -> None:
         folder: The private folder that the caller made.
         rank: Which process this is.
     """
-    Thread(target=_end_with_caller, daemon=True).start()
     place = Path(folder)
+    Thread(target=_end_with_caller, args=(place,), daemon=True).start()
     try:
         result = _run(place, rank)
         if rank == 0:
@@ -108,10 +109,14 @@ def _write(place: Path, name: str, content: bytes) -> None:
     writing.rename(place / name)
 
 
-def _end_with_caller() -> None:
-    """Ends this session's processes when the caller's end of standard input closes."""
+def _end_with_caller(place: Path) -> None:
+    """Ends this session's processes when the caller's end of standard input closes.
+
+    The folder goes too: the job in it holds the training rows.
+    """
     while os.read(0, 1):
         pass
+    shutil.rmtree(place, ignore_errors=True)
     os.killpg(os.getpid(), signal.SIGKILL)
 
 
