@@ -303,7 +303,7 @@ def _checkpoint_blocks(network: TunedNetwork, method: Method, backbone: Backbone
     """
     method.require(anatomy_of(backbone), gradient_checkpointing=True)
     inner: Any = network.model
-    while hasattr(inner, "base_model") and hasattr(inner, "peft_config"):
+    while hasattr(inner, "get_base_model"):  # a PeftModel
         inner = inner.get_base_model()
     inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
