@@ -40,6 +40,7 @@ class Recipe:
     gradient_checkpointing: bool = False
     distributed_strategy: Literal["ddp"] | None = None
     n_processes: int | None = None
+    process_timeout_s: float = 1800.0
     device: Literal["cpu", "cuda"] | None = None
     seed: int = 0
     task: TaskKind | None = None
@@ -86,6 +87,7 @@ class Recipe:
         _require("max_tokens", self.max_tokens is None or self.max_tokens >= 3, self.max_tokens)
         _require("warmup_share", 0 <= self.warmup_share < 1, self.warmup_share)
         _require("weight_decay", self.weight_decay >= 0, self.weight_decay)
+        _require("process_timeout_s", self.process_timeout_s > 0, self.process_timeout_s)
         _require("clip_norm", self.clip_norm > 0, self.clip_norm)
         rate = self.learning_rate
         _require("learning_rate", rate is None or rate > 0, rate)
@@ -104,6 +106,7 @@ class Recipe:
         free = {
             "distributed_strategy",
             "n_processes",
+            "process_timeout_s",
             "device",
             "micro_batch_size",
             "checkpoint_every",
@@ -138,6 +141,7 @@ _ALLOWED = {
     "warmup_share": "0 or more, below 1",
     "weight_decay": "0 or more",
     "clip_norm": "more than 0",
+    "process_timeout_s": "more than 0",
     "learning_rate": "more than 0, or None",
 }
 

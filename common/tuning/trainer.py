@@ -104,6 +104,7 @@ class Trainer:
         distributed_strategy: "ddp" to share the work over processes: those of torchrun, or
             one spawned for each GPU.
         n_processes: How many to spawn; one per GPU, or one on a CPU, without it.
+        process_timeout_s: Longest time that one process waits for another before all end.
         device: "cpu" or "cuda"; a GPU where there is one without it.
         seed: Seed of initial weights, order and dropout.
         task: What the labels are; inferred from them without it.
@@ -138,6 +139,7 @@ class Trainer:
     gradient_checkpointing: bool = False
     distributed_strategy: Literal["ddp"] | None = None
     n_processes: int | None = None
+    process_timeout_s: float = 1800.0
     device: Literal["cpu", "cuda"] | None = None
     seed: int = 0
     task: TaskKind | None = None
@@ -311,7 +313,12 @@ def _launch(job: Job) -> Outcome:
         return fit_job(job, OneProcess(torch.device(kind)))
     from common.tuning.distributed import run_distributed
 
-    return run_distributed(partial(fit_job, job), n_processes=job.recipe.n_processes, device=kind)
+    return run_distributed(
+        partial(fit_job, job),
+        n_processes=job.recipe.n_processes,
+        device=kind,
+        timeout_s=job.recipe.process_timeout_s,
+    )
 
 
 def _notes(job: Job, outcome: Outcome) -> tuple[str, ...]:
