@@ -231,12 +231,12 @@ def _set_targets(
         elif not isinstance(plain, list | tuple | set | frozenset):
             _note(faults, "a label that is no list", row)
         items = plain if isinstance(plain, list | tuple | set | frozenset) else []
-        names = [_label(item) for item in items]
-        if any(name is None for name in names):
+        found = [_label(item) for item in items]
+        if any(name is None for name in found):
             _note(faults, "a list with a missing label", row)
-        if len(set(names)) < len(names):
+        if len(set(found)) < len(found):
             _note(faults, "a label named twice in one list", row)
-        sets.append([name for name in names if name is not None])
+        sets.append([name for name in found if name is not None])
     vocabulary = list(known) or _vocabulary([name for names in sets for name in names], faults)
     index = {label: i for i, label in enumerate(vocabulary)}
     for row, names in enumerate(sets):

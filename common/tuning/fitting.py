@@ -168,6 +168,7 @@ def _fit(job: Job, ranks: Ranks) -> Outcome:
     data = _encode(job, adapter)
     store = _store(job, backbone)
     start = _start(job, store)
+    _require_same_start(start, ranks)
     network = build_network(adapter, job.examples, seed=recipe.seed)
     n_trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     n_parameters = sum(p.numel() for p in network.parameters())
@@ -236,25 +237,23 @@ def _loop_settings(job: Job, ranks: Ranks) -> LoopSettings:
 
 
 def _encode(job: Job, adapter: Adapter) -> RunData:
-    longest = longest_input(adapter, job.recipe.max_tokens)
-    train, evaluation = (
-        examples
-        and encode(
-            examples, adapter.backbone.tokenizer, max_tokens=longest, too_long=job.recipe.too_long
+    def encoded(examples: Examples) -> Encoded:
+        return encode(
+            examples,
+            adapter.backbone.tokenizer,
+            max_tokens=longest_input(adapter, job.recipe.max_tokens),
+            too_long=job.recipe.too_long,
         )
-        for examples in (job.examples, job.evaluation)
-    )
-    if train is None:
-        raise TypeError("a job has training rows")
-    return RunData(train, evaluation)
+
+    evaluation = job.evaluation
+    return RunData(encoded(job.examples), None if evaluation is None else encoded(evaluation))
 
 
 def _store(job: Job, backbone: Backbone) -> CheckpointStore | None:
     if job.checkpoints is None:
         return None
-    pieces = (backbone.digest, job.examples.fingerprint)
-    if job.evaluation is not None:
-        pieces += (job.evaluation.fingerprint,)
+    data = [examples for examples in (job.examples, job.evaluation) if examples is not None]
+    pieces = (backbone.digest, *(examples.fingerprint for examples in data))
     fingerprint = job.recipe.fingerprint(job.method, epochs=job.epochs, pieces=pieces)
     return CheckpointStore(job.checkpoints, fingerprint, job.recipe.keep_checkpoints)
 
@@ -276,6 +275,18 @@ def _start(job: Job, store: CheckpointStore | None) -> Checkpoint | None:
     else:
         _LOGGER.info("going on from the checkpoint after step %d", start.state.step)
     return start
+
+
+def _require_same_start(start: Checkpoint | None, ranks: Ranks) -> None:
+    """Refuses ranks that go on from different steps, as machines without a shared folder do."""
+    step = str(start.state.step) if start else "none"
+    if ranks.total([float(ranks.agree(step) != step)])[0]:
+        raise TuningError(
+            "checkpoint",
+            expected="the same one on every process",
+            found=f"step {step} on rank {ranks.rank}, another elsewhere",
+            remedy="Put out= on a file system that all machines share, or copy its checkpoints.",
+        )
 
 
 def _place(network: TunedNetwork, backbone: Backbone, recipe: Recipe, device: torch.device) -> None:

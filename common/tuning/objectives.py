@@ -62,10 +62,13 @@ class TunedNetwork(nn.Module):
         self.head: nn.Linear | None = None
         self.lm_head: nn.Parameter | None = None
         if lm_head is not None:
-            shared = isinstance(lm_head, nn.Parameter)
-            self.lm_head = lm_head if shared else nn.Parameter(lm_head, requires_grad=False)
+            if not isinstance(lm_head, nn.Parameter):
+                lm_head = nn.Parameter(lm_head, requires_grad=False)
+            self.lm_head = lm_head
         if task != "causal_lm":
-            self.head = nn.Linear(hidden_size, n_outputs)
+            with torch.device("meta"):  # torch's own initial values draw from its generator
+                head = nn.Linear(hidden_size, n_outputs)
+            self.head = head.to_empty(device="cpu")
             drawn = torch.Generator().manual_seed(seed)
             with torch.no_grad():
                 self.head.weight.normal_(0.0, _HEAD_STD, generator=drawn)
