@@ -1,0 +1,146 @@
+"""What cannot share the base, is damaged or is another's is refused; the rest keep serving."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from common.adapters.bank import AdapterBank
+from common.backbones import load_backbone
+from common.errors import AdapterError
+from tests.common.adapters.bank_rows import TEXTS, WEIGHTS, save_three_loras
+from tests.tiny_models import make_tiny
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return load_backbone(make_tiny("bert", tmp_path_factory.mktemp("bert") / "m"))
+
+
+@pytest.fixture(scope="module")
+def loras(bert, tmp_path_factory):
+    return save_three_loras(bert, tmp_path_factory.mktemp("loras"))
+
+
+class TestRefusals:
+    """A folder that is refused leaves the adapters before it serving."""
+
+    @pytest.fixture
+    def folder(self, loras, tmp_path):
+        return shutil.copytree(loras["a"], tmp_path / "copy")
+
+    def _refused(self, bert, loras, folder, match):
+        bank = AdapterBank(bert, folders={"b": loras["b"]})
+        with pytest.raises(AdapterError, match=match):
+            bank.load("new", folder)
+        assert bank.names == ("b",)
+        bank.predict(TEXTS[:1], ["b"])
+
+    def test_an_adapter_of_another_base_is_refused(self, loras, tmp_path):
+        """The same architecture with other weights is another base."""
+        other = load_backbone(make_tiny("bert", tmp_path / "other", seed=1))
+        with pytest.raises(AdapterError, match="trained on"):
+            AdapterBank(other, folders=loras)
+
+    def test_damaged_weights_are_refused(self, bert, loras, folder):
+        """Cut short, with bytes after the end, without a header, or empty."""
+        whole = (folder / WEIGHTS).read_bytes()
+        for damaged in (whole[:-4], whole + b"0000", b"PK" + whole, b"", whole[:8] + b"x"):
+            (folder / WEIGHTS).write_bytes(damaged)
+            self._refused(bert, loras, folder, "safetensors")
+
+    def test_a_pickle_is_never_opened(self, bert, loras, folder):
+        """peft would fall back to it."""
+        (folder / WEIGHTS).rename(folder / "adapter_model.bin")
+        self._refused(bert, loras, folder, "no adapter_model.safetensors")
+
+    def test_an_unexpected_digest_is_refused(self, bert, loras, folder):
+        """A registry that recorded a digest gets these files or none."""
+        bank = AdapterBank(bert, folders={"b": loras["b"]})
+        digest = bank.load("a", folder)
+        bank.load("again", folder, digest=digest)
+        with pytest.raises(AdapterError, match="digest"):
+            bank.load("other", folder, digest="0" * 64)
+        assert bank.names == ("a", "again", "b")
+
+    def test_a_file_that_changes_after_it_was_loaded_is_refused_when_read(
+        self, bert, loras, folder
+    ):
+        """One flipped bit; other adapters keep serving, and a reload takes the new file."""
+        bank = AdapterBank(bert, folders={"a": folder, "b": loras["b"]})
+        data = bytearray((folder / WEIGHTS).read_bytes())
+        data[-1] ^= 1
+        (folder / WEIGHTS).write_bytes(data)
+        with pytest.raises(AdapterError, match="digest"):
+            bank.predict(TEXTS[:2], ["a", "b"])
+        bank.predict(TEXTS[:2], ["b", None])
+        (folder / WEIGHTS).unlink()
+        with pytest.raises(AdapterError, match="readable"):
+            bank.predict(TEXTS[:1], ["a"])
+        (folder / WEIGHTS).write_bytes(data)
+        bank.load("a", folder)
+        bank.predict(TEXTS[:1], ["a"])
+
+    def test_tensors_that_do_not_fit_are_refused(self, bert, loras, folder):
+        """A foreign layer, a foreign shape, a half pair, two types."""
+        tensors = load_file(folder / WEIGHTS)
+        first = next(name for name in tensors if "lora_A" in name)
+        foreign = {**tensors, first.replace("query", "nothing"): tensors[first].clone()}
+        wrong = {**tensors, first: torch.zeros(2, 17)}
+        half = {name: x for name, x in tensors.items() if name != first}
+        mixed = {**tensors, first: tensors[first].half()}
+        for changed, match in (
+            (foreign, "nothing"),
+            (wrong, "17"),
+            (half, "query"),
+            (mixed, "F16"),
+        ):
+            save_file(changed, folder / WEIGHTS)
+            self._refused(bert, loras, folder, match)
+
+    def test_options_that_change_the_formula_are_refused_by_name(self, bert, loras, folder):
+        """Each would need weights of the adapter's own in the base, or another formula."""
+        settings = json.loads((folder / "adapter_config.json").read_text())
+        changes = {
+            "modules_to_save": ["classifier"],
+            "use_dora": True,
+            "bias": "lora_only",
+            "init_lora_weights": "pissa",
+            "trainable_token_indices": [1],
+            "lora_alpha": "much",
+        }
+        for option, value in changes.items():
+            changed = json.dumps({**settings, option: value})
+            (folder / "adapter_config.json").write_text(changed)
+            self._refused(bert, loras, folder, option)
+
+    def test_full_tuning_and_unknown_methods_are_refused(self, bert, loras, folder):
+        """Full tuning has no base to share."""
+        settings = json.loads((folder / "adapter_config.json").read_text())
+        settings["peft_type"] = "IA3"
+        (folder / "adapter_config.json").write_text(json.dumps(settings))
+        self._refused(bert, loras, folder, "IA3")
+        (folder / "adapter_config.json").unlink()
+        shutil.copy(folder / WEIGHTS, folder / "model.safetensors")
+        (folder / "config.json").write_text("{}")
+        self._refused(bert, loras, folder, "full tuning")
+
+    def test_every_option_of_peft_s_lora_is_known_here(self):
+        """An upgrade of peft with a new option has to be looked at first."""
+        from peft import LoraConfig
+
+        from common.adapters.bank_folder import _LORA_NEEDS
+
+        harmless = {
+            "alpha_pattern", "auto_mapping", "base_model_name_or_path", "corda_config",
+            "ensure_weight_tying", "eva_config", "exclude_modules", "inference_mode",
+            "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha",
+            "lora_dropout", "lora_ga_config", "megatron_config", "megatron_core", "peft_type",
+            "peft_version", "qalora_group_size", "r", "rank_pattern", "revision",
+            "target_modules", "task_type", "use_rslora", "velora_config",
+        }  # fmt: skip
+        assert set(LoraConfig().to_dict()) == harmless | set(_LORA_NEEDS)
