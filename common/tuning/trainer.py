@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from typing import Any, Literal
 from common.adapters.anatomy import anatomy_of
 from common.adapters.methods import LoRA, Method
 from common.backbones import Backbone, load_backbone
-from common.errors import AdapterError, TuningError
+from common.errors import TuningError
 from common.task import Result
 from common.tuning.checkpoints import EvaluationRecord, StepRecord
 from common.tuning.datasets import Examples, TaskKind, read_examples
@@ -264,7 +264,7 @@ class Trainer:
             )
         choose_metric(examples.task, self.metric)
         backbone = self._backbone()
-        method, reason = _choose_method(recipe, backbone, examples)
+        method, recipe, reason = _choose_method(recipe, backbone, examples)
         anatomy = anatomy_of(backbone)
         method.require(anatomy, gradient_checkpointing=self.gradient_checkpointing)
         job = Job(
@@ -280,21 +280,28 @@ class Trainer:
         return job, reason
 
 
-def _choose_method(recipe: Recipe, backbone: Backbone, examples: Examples) -> tuple[Method, str]:
-    """Returns the method and why; "auto" asks the advisor for one that the base can take."""
+def _choose_method(
+    recipe: Recipe, backbone: Backbone, examples: Examples
+) -> tuple[Method, Recipe, str]:
+    """Returns the method, the recipe with its learning rate, and why it is this method.
+
+    "auto" asks the advisor, with the base and the number of rows; a learning rate that the
+    caller gave stays.
+    """
     if recipe.method != "auto":
-        return recipe.method, "as asked for"
+        return recipe.method, recipe, "as asked for"
     from common.adapters.advisor import recommend
 
+    causal_lm = examples.task == "causal_lm"
     anatomy = anatomy_of(backbone)
-    advice = recommend(len(examples), anatomy=anatomy)
-    method: Method = advice.method
+    advice = recommend(len(examples), anatomy=anatomy, causal_lm=causal_lm)
+    rate = recipe.learning_rate or float(advice.settings["learning_rate"])
     reason = " ".join(advice.reasons)
-    try:
-        method.require(anatomy, gradient_checkpointing=recipe.gradient_checkpointing)
-    except AdapterError as error:
-        return LoRA(), f"{reason} {error.found}; LoRA instead.".strip()
-    return method, reason
+    method = advice.method
+    if method.refusal(anatomy, gradient_checkpointing=recipe.gradient_checkpointing):
+        method, rate = LoRA(), recipe.learning_rate or default_learning_rate(LoRA(), examples.task)
+        reason += " LoRA instead, because that does not go with gradient checkpointing."
+    return method, replace(recipe, learning_rate=rate), reason
 
 
 def _launch(job: Job) -> Outcome:
