@@ -23,7 +23,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING, Literal, TypeVar
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -42,6 +43,11 @@ T = TypeVar("T")
 DeviceKind = Literal["cpu", "cuda"]
 
 _LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+# Buffers are constants here, and equal. torch 2.13 renamed the setting.
+_KNOWN = signature(nn.parallel.DistributedDataParallel).parameters
+_NO_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _KNOWN else "broadcast_buffers": False
+}
 _log = logging.getLogger(__name__)
 
 
@@ -159,7 +165,7 @@ class SharedNetwork(nn.Module):
                 self.network,
                 # frozen weights may be of types that no backend sends; `wrap` sent the rest
                 init_sync=False,
-                forward_sync_buffers=False,
+                **_NO_BUFFERS,
                 gradient_as_bucket_view=True,
                 find_unused_parameters=bool(self.ranks.total([float(unused)])[0]),
             )
@@ -228,10 +234,12 @@ def run_rank(spawned: Spawned, rank: int, meeting: str) -> object:
         meeting: Path of a file that is not there yet.
     """
     torch.set_num_threads(spawned.n_threads)
-    store = dist.FileStore(meeting, spawned.n_processes)
-    device = _device(spawned.device, rank)
     with join_group(
-        rank, spawned.n_processes, device=device, timeout_s=spawned.timeout_s, store=store
+        rank,
+        spawned.n_processes,
+        device=_device(spawned.device, rank),
+        timeout_s=spawned.timeout_s,
+        meeting=f"file://{meeting}",
     ) as ranks:
         return spawned.job(ranks)
 
@@ -243,7 +251,7 @@ def join_group(
     *,
     device: torch.device,
     timeout_s: float,
-    store: dist.Store | None = None,
+    meeting: str = "env://",
 ) -> Iterator[Ranks]:
     """Makes this process one of `world_size`; the group ends with the context.
 
@@ -252,7 +260,7 @@ def join_group(
         world_size: How many there are.
         device: Where it computes: NCCL on a GPU, Gloo on a CPU.
         timeout_s: Longest time that one process waits for another.
-        store: Where they meet; what torchrun's variables say without it.
+        meeting: Where they find each other, as a URL; torchrun's variables say it without.
     """
     on_gpu = device.type == "cuda"
     if on_gpu:
@@ -261,7 +269,7 @@ def join_group(
         "nccl" if on_gpu else "gloo",
         rank=rank,
         world_size=world_size,
-        store=store,
+        init_method=meeting,
         timeout=timedelta(seconds=timeout_s),
         device_id=device if on_gpu else None,
     )
