@@ -9,7 +9,9 @@ trained, and so does a zero-gated prefix; `starting_distance` measures it for a 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +28,8 @@ from common.adapters.folder import (
     unfit,
     write_base,
 )
+from common.adapters.full import load_whole, save_whole, whole_copy
 from common.adapters.methods import Bottleneck, Full, LoRA, Method, Prefix
-from common.adapters.structure import UNUSED
 from common.backbones import Backbone
 from common.errors import AdapterError
 from common.task import digest_of
@@ -45,6 +47,11 @@ __all__ = [
     "save_adapter",
     "starting_distance",
 ]
+
+# BERT's initializer_range (Devlin et al. 2018, arXiv 1810.04805); peft draws with 1, which
+# starts farther from the base.
+_PREFIX_STD = 0.02
+_PROBE_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ def attach_new(backbone: Backbone, method: Method, *, seed: int = 0) -> Adapter:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if isinstance(method, Full):
-            model = _whole_copy(backbone.model)
+            model = whole_copy(backbone.model)
         else:
             anatomy = anatomy_of(backbone)
             method.require(anatomy, gradient_checkpointing=_checkpoints(backbone.model))
@@ -111,7 +118,7 @@ def attach_adapter(backbone: Backbone, folder: Path) -> Adapter:
     if kind == "full":
         method: Method = Full()
         model = copy.deepcopy(backbone.model)
-        n_parameters = _load_whole(model, folder)
+        n_parameters = load_whole(model, folder)
     else:
         settings = read_json(folder / CONFIG)
         method = _method_from(settings, kind, backbone)
@@ -140,7 +147,7 @@ def save_adapter(adapter: Adapter, folder: Path, *, head: Head | None = None) ->
     folder.mkdir(parents=True, exist_ok=True)
     backbone = adapter.backbone
     if isinstance(adapter.method, Full):
-        _save_whole(backbone, folder)
+        save_whole(backbone, folder)
     else:
         backbone.model.peft_config["default"].base_model_name_or_path = backbone.name
         backbone.model.save_pretrained(str(folder), save_embedding_layers=False)
@@ -193,9 +200,19 @@ def starting_distance(adapter: Adapter) -> float:
     """
     if not isinstance(adapter.method, Prefix) or adapter.method.zero_gate:
         return 0.0
-    from common.adapters.prefix import prefix_distance
+    import torch
 
-    return float(prefix_distance(adapter.backbone.model))
+    model = adapter.backbone.model
+    room = min(adapter.backbone.max_tokens, _PROBE_TOKENS)
+    ids = torch.linspace(0, model.config.vocab_size - 1, room).long()[None].to(model.device)
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        before = model.get_base_model()(**given).last_hidden_state
+        after = model(**given).last_hidden_state
+    model.train(training)
+    return float((after - before).abs().max())
 
 
 def count_trained(model: Any) -> int:
@@ -205,8 +222,13 @@ def count_trained(model: Any) -> int:
 
 def _with_new(model: Any, method: LoRA | Prefix | Bottleneck, anatomy: Anatomy) -> Any:
     from peft import get_peft_model
+    from torch.nn.init import normal_
 
-    return get_peft_model(_sharing_copy(model), _peft_config(method, anatomy))
+    with _without_deprecations():
+        adapted = get_peft_model(_sharing_copy(model), _peft_config(method, anatomy))
+    if isinstance(method, Prefix):
+        normal_(adapted.prompt_encoder["default"].embedding.weight, std=_PREFIX_STD)
+    return adapted
 
 
 def _with_saved(model: Any, method: Method, folder: Path, tensors: dict[str, Any]) -> Any:
@@ -217,7 +239,8 @@ def _with_saved(model: Any, method: Method, folder: Path, tensors: dict[str, Any
     try:
         config = PeftConfig.from_pretrained(str(folder))
         config.task_type = "FEATURE_EXTRACTION" if isinstance(method, Prefix) else None
-        adapted = PeftModel.from_pretrained(_sharing_copy(model), str(folder), config=config)
+        with _without_deprecations():
+            adapted = PeftModel.from_pretrained(_sharing_copy(model), str(folder), config=config)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise unfit("tensors and targets that fit the base", type(error).__name__) from error
     slots = get_peft_model_state_dict(adapted, save_embedding_layers=False)
@@ -292,6 +315,14 @@ def _require_bare(backbone: Backbone) -> None:
         )
 
 
+@contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """Leaves out the warning that peft itself causes by asking transformers an old question."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        yield
+
+
 def _checkpoints(model: Any) -> bool:
     return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
@@ -314,55 +345,3 @@ def _state_digest(model: Any) -> str:
     state = sorted(get_peft_model_state_dict(model, save_embedding_layers=False).items())
     arrays = [(name, tensor.detach().float().cpu().numpy()) for name, tensor in state]
     return digest_of(*(piece for name, x in arrays for piece in (name.encode(), x.tobytes())))
-
-
-def _whole_copy(model: Any) -> Any:
-    whole = copy.deepcopy(model)
-    for name, parameter in whole.named_parameters():
-        parameter.requires_grad_(not any(part in name for part in UNUSED))
-    return whole
-
-
-def _save_whole(backbone: Backbone, folder: Path) -> None:
-    """Writes a whole model; a decoder whose head is apart is written with its head."""
-    if not hasattr(backbone.model, "save_pretrained"):
-        from safetensors.torch import save_file
-
-        state = {name: x.contiguous() for name, x in backbone.model.state_dict().items()}
-        save_file(state, str(folder / "model.safetensors"))
-        return
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    _with_lm_head(backbone).save_pretrained(str(folder))
-
-
-def _with_lm_head(backbone: Backbone) -> Any:
-    """Returns the model inside its causal-LM class, if it has a head that is not tied."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from common.backbones import load_lm_head
-
-    model = backbone.model
-    if backbone.folder is None or anatomy_of(model.config).n_lm_head_parameters == 0:
-        return model
-    with torch.device("meta"):
-        whole = AutoModelForCausalLM.from_config(model.config)
-    setattr(whole, whole.base_model_prefix, model)
-    whole.lm_head.weight = torch.nn.Parameter(load_lm_head(backbone), requires_grad=False)
-    return whole
-
-
-def _load_whole(model: Any, folder: Path) -> int:
-    """Puts the weights of a model folder into `model`; returns how many trained numbers."""
-    tensors: dict[str, Any] = {}
-    for path in sorted(folder.glob("model*.safetensors")):
-        tensors |= read_tensors(path)
-    inner = getattr(model, "base_model_prefix", "") + "."
-    named = {name.removeprefix(inner): x for name, x in tensors.items() if name != "lm_head.weight"}
-    slots = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    if {name: tuple(tensor.shape) for name, tensor in named.items()} != slots:
-        raise unfit(f"{len(slots)} tensors that fit the base", f"{len(named)} others")
-    model.load_state_dict(named, assign=True)
-    return sum(x.numel() for name, x in named.items() if not any(part in name for part in UNUSED))
