@@ -122,7 +122,7 @@ class TwoPasses:
     """
 
     def __call__(self, ranks: Any) -> dict[str, Any]:
-        network = _Scaled()
+        network = _Scaled().to(ranks.device)
         wrapped = ranks.wrap(network)
         values = (1.0, 2.0, 4.0, 8.0)[ranks.rank :: ranks.world_size]
         steps = []
@@ -130,9 +130,9 @@ class TwoPasses:
             for i, value in enumerate(values):
                 if i < len(values) - 1:
                     with ranks.without_sync(wrapped):
-                        wrapped(torch.tensor(value))[0].backward()
+                        wrapped(torch.tensor(value, device=ranks.device))[0].backward()
                 else:
-                    wrapped(torch.tensor(value))[0].backward()
+                    wrapped(torch.tensor(value, device=ranks.device))[0].backward()
             steps.append(float(network.factor.grad))
             network.zero_grad(set_to_none=True)
         return {"gradients": steps, "unused": network.unused.grad}

@@ -16,10 +16,12 @@ import torch
 
 from common.adapters.methods import Bottleneck, Full, LoRA, Prefix
 from common.errors import InputError, TuningError
-from common.tuning.distributed import run_distributed
+from common.tuning.distributed import join_group, run_distributed
 from common.tuning.fitting import Job, fit_job
 from common.tuning.loop import OneProcess
 from common.tuning.recipe import Recipe
+from common.tuning.trainer import Trainer
+from common.tuning.tuned import load_tuned
 from tests.common.tuning.rank_jobs import (
     FitAll,
     Report,
@@ -206,6 +208,57 @@ class TestProcesses:
         assert caller.returncode != 0
         assert ("KeyboardInterrupt" in errors) == (signal_number == signal.SIGINT)
         _wait_for(lambda: not _alive(tmp_path))
+
+
+class TestTrainer:
+    """What the caller gets back is what one process would have given."""
+
+    def test_a_spawned_fit_saves_and_predicts_as_one_process_does(self, models, tmp_path):
+        """The folder, the report and the trainer itself; the run is only slower here."""
+        rows = [
+            {"text": text, "label": label}
+            for text, label in zip(tiny_examples(9).texts, "abababbab", strict=True)
+        ]
+        found = {}
+        two_processes = {"distributed_strategy": "ddp", "n_processes": 2}
+        for name, shared in {"one": {}, "two": two_processes}.items():
+            trainer = Trainer(
+                models["encoder"],
+                method=LoRA(rank=4),
+                precision="fp32",
+                learning_rate=1e-3,
+                batch_size=4,
+                device="cpu",
+                **shared,
+            )
+            report = trainer.fit(rows, eval_dataset=rows, out=tmp_path / name)
+            texts = [row["text"] for row in rows]
+            found[name] = report, [row.values for row in trainer.predict(texts)]
+            assert [
+                row.values
+                for row in load_tuned(tmp_path / name, model=models["encoder"]).predict(texts)
+            ] == found[name][1]
+        (one, predicted), (two, predicted_by_two) = found["one"], found["two"]
+        assert (one.n_processes, two.n_processes) == (1, 2)
+        assert one.best_value == pytest.approx(two.best_value, abs=1e-5)
+        losses = [record.loss for record in one.history]
+        assert [record.loss for record in two.history] == pytest.approx(losses, abs=1e-5)
+        for a, b in zip(predicted, predicted_by_two, strict=True):
+            assert a["label"] == b["label"]
+            assert a["probability"] == pytest.approx(b["probability"], abs=1e-5)
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    def test_nccl_shares_what_one_gpu_computes(self, tmp_path):
+        """One rank on one GPU: the backend's calls, not their sums over several."""
+        device = torch.device("cuda", 0)
+        meeting = f"file://{tmp_path / 'meeting'}"
+        with join_group(0, 1, device=device, timeout_s=60, meeting=meeting) as ranks:
+            assert ranks.total([1.5, 2.0]) == [1.5, 2.0]
+            assert ranks.agree("ränk") == "ränk"
+            ranks.wait()
+            assert TwoPasses()(ranks) == {"gradients": [15.0, 15.0], "unused": None}
+        assert not torch.distributed.is_initialized()
 
 
 class TestStart:
