@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from common import backbones
-from common.backbones import load_backbone
+from common.backbones import load_backbone, load_lm_head, wrap_network
 from common.errors import BackboneError
 from common.settings import load_settings
 from tests.tiny_bert import make_tiny_bert
+from tests.tiny_models import DECODERS, FAMILIES, make_tiny, tiny_vit
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +131,86 @@ def test_what_is_neither_name_nor_folder_is_refused(name):
     """The remedy names the bundled models."""
     with pytest.raises(BackboneError, match="minilm"):
         load_backbone(name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_loads_with_the_room_that_it_has(family, tmp_path):
+    """RoBERTa's rows of positions are more than the tokens it takes."""
+    folder = make_tiny(family, tmp_path / family)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["model_max_length"] = 10**6
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    backbone = load_backbone(folder)
+    assert (backbone.max_tokens, backbone.hidden_size) == (32, 16)
+    ids = torch.full((1, 32), 7)
+    states = backbone.model(input_ids=ids, attention_mask=torch.ones_like(ids))[0]
+    assert states.shape == (1, 32, 16)
+
+
+@pytest.mark.usefixtures("offline_home")
+def test_the_commit_of_a_hub_model_is_its_revision(tmp_path, monkeypatch):
+    """A cached model is found without a network; folders and bundled models have none."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "hub" / "models--organisation--tiny"
+    make_tiny_bert(cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    backbone = load_backbone("organisation/tiny")
+    assert (backbone.name, backbone.revision) == ("organisation/tiny", commit)
+    assert load_backbone(cached / "snapshots" / commit).revision is None
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_head_apart_is_read_from_the_folder(family, tmp_path):
+    """Its weights are those of the language model that was saved; they take no gradient."""
+    from transformers import AutoModelForCausalLM
+
+    folder = make_tiny(family, tmp_path / "model")
+    backbone = load_backbone(folder)
+    head = load_lm_head(backbone)
+    whole = AutoModelForCausalLM.from_pretrained(str(folder))
+    assert torch.equal(head, whole.lm_head.weight)
+    assert not head.requires_grad
+    ids = torch.tensor([[4, 7, 9]])
+    with torch.inference_mode():
+        logits = backbone.model(input_ids=ids).last_hidden_state @ head.T
+        torch.testing.assert_close(logits, whole(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_tied_head_is_the_input_embedding_itself(family, tmp_path):
+    """Training the one trains the other."""
+    backbone = load_backbone(make_tiny(family, tmp_path / "model", tied=True))
+    assert load_lm_head(backbone) is backbone.model.get_input_embeddings().weight
+
+
+def test_an_encoder_has_no_language_model_head(tiny):
+    """Nor has a decoder whose head was not saved."""
+    with pytest.raises(BackboneError, match="found bert without one"):
+        load_lm_head(load_backbone(tiny))
+
+
+def test_a_decoder_saved_without_its_head_is_told_apart(tmp_path):
+    """The weights say that it is not there."""
+    backbone = load_backbone(make_tiny("llama", tmp_path / "model"))
+    backbone.model.save_pretrained(str(tmp_path / "bare"))
+    with pytest.raises(BackboneError, match="saved with its head"):
+        load_lm_head(replace(backbone, folder=tmp_path / "bare"))
+
+
+def test_loading_is_quiet(tmp_path, caplog):
+    """A head that is not read is no matter for a report; the logger is left as it was."""
+    level = logging.getLogger("transformers").level
+    with caplog.at_level(logging.WARNING):
+        load_backbone(make_tiny("llama", tmp_path / "model"))
+    assert "REPORT" not in caplog.text
+    assert logging.getLogger("transformers").level == level
+
+
+def test_a_network_for_images_is_a_base_too():
+    """Its digest follows its weights; it is frozen and in evaluation mode."""
+    first, again, other = (wrap_network(tiny_vit(seed=s), name="vit") for s in (0, 0, 1))
+    assert first.digest == again.digest != other.digest
+    assert (first.name, first.tokenizer, first.max_tokens) == ("vit", None, 0)
+    assert not any(p.requires_grad for p in first.model.parameters())
+    assert not first.model.training
