@@ -79,8 +79,9 @@ def recommend(
 
     Args:
         n_samples: Labelled rows at hand.
-        latency_budget_ms: Most time for a forward pass. Only measurements on the same
-            device and a base of about the same size are held against it.
+        latency_budget_ms: Most time for a batch. The slowest batch measured on the same
+            device and a base of about the same size is held against it; the reasons name
+            the batch.
         memory_gib: Memory for training; needs `anatomy`. If nothing fits, the method that
             needs least is returned and the reasons say so.
         domain_shift: Whether the texts differ from those that the model will meet.
@@ -109,15 +110,21 @@ def recommend(
         device=device,
         precision=precision,
     )
-    rows = [
-        row
-        for row in read_evidence(evidence)
-        if device in {None, row.device} and not (causal_lm and row.task)
-    ]
+    rows = [row for row in read_evidence(evidence) if _bears_on(question, row)]
     advice = _Advice(question, rows)
     order = advice.rank(advice.allowed())
     kind, checkpointing = advice.fit(advice.within_latency(order))
     return advice.recommendation(kind, checkpointing=checkpointing)
+
+
+def _bears_on(question: Question, row: EvidenceRow) -> bool:
+    """Returns whether a row is of the settings recommended, and of this device and task.
+
+    Accuracy does not depend on the device; time and memory have no task.
+    """
+    if row.setting != STARTING_POINTS[row.method].measured_as:
+        return False
+    return not question.causal_lm if row.task else question.device in {None, row.device}
 
 
 @dataclass
@@ -203,7 +210,7 @@ class _Advice:
             row
             for row in self.rows
             if row.method == kind
-            and served_latency(row)
+            and row.metric == served_latency(kind, "ms")
             and sizes_alike(row.n_parameters, self._size, factor=_SAME_SIZE)
         ]
         return max(found, key=lambda row: row.value, default=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from common.adapters.evidence import EvidenceRow
 from common.adapters.rules import Claim
@@ -27,13 +28,14 @@ def rows_about(claim: Claim, rows: Sequence[EvidenceRow], n_samples: int) -> lis
             for row in nearest_rows(metric, rows, n_samples)
         ]
     if claim == "latency":
-        return [row for row in rows if row.method != "full" and served_latency(row)]
+        served = [row for row in rows if row.metric == served_latency(row.method, "ratio")]
+        return [row for row in served if row.method != "full"]
     return []
 
 
-def served_latency(row: EvidenceRow) -> bool:
-    """Returns whether a row is the latency of its method as served: LoRA's is merged."""
-    return row.metric == ("merged_latency_ms" if row.method == "lora" else "latency_ms")
+def served_latency(kind: str, unit: Literal["ms", "ratio"]) -> str:
+    """Returns the metric that is a method's latency as served: LoRA's is merged."""
+    return f"merged_latency_{unit}" if kind == "lora" else f"latency_{unit}"
 
 
 def nearest_rows(metric: str, rows: Sequence[EvidenceRow], n_samples: int) -> list[EvidenceRow]:

@@ -43,10 +43,10 @@ class EvidenceRow:
 
     Args:
         method: "lora", "prefix", "bottleneck" or "full".
-        setting: The method's settings in that run, in words.
+        setting: The method with its settings, as the benchmark names them.
         against: The method that it is compared with, for a difference.
         device: "cpu", or the accelerator's short name ("h200").
-        shape: Name of the base, or of its shape.
+        shape: Name of the base; for speed and memory with rows x tokens.
         n_parameters: Parameters of that base, if they are known.
         task: Data set; empty for speed and memory.
         n_samples: Training rows; None for speed and memory.

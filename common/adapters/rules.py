@@ -119,12 +119,14 @@ class StartingPoint:
         method: The method.
         learning_rate: Peak rate for labelled texts.
         lm_learning_rate: Peak rate for a language model.
-        source: Where they come from.
+        measured_as: The setting that stands for it in the measured rows.
+        source: Where the settings come from.
     """
 
     method: Method
     learning_rate: float
     lm_learning_rate: float
+    measured_as: str
     source: str
 
 
@@ -133,16 +135,22 @@ STARTING_POINTS = {
         LoRA(rank=16, alpha=32, targets="all-linear"),
         5e-4,
         2e-4,
+        "lora all-linear r16",
         "all layers and ten times full tuning's rate (Schulman and Thinking Machines Lab 2025, "
         '"LoRA Without Regret")',
     ),
     "bottleneck": StartingPoint(
-        Bottleneck(size=64), 3e-4, 3e-4, "the middle rate of Houlsby et al. 2019 (arXiv 1902.00751)"
+        Bottleneck(size=64),
+        3e-4,
+        3e-4,
+        "bottleneck pfeiffer 64",
+        "the middle rate of Houlsby et al. 2019 (arXiv 1902.00751)",
     ),
     "prefix": StartingPoint(
         Prefix(n_virtual_tokens=16, zero_gate=True),
         5e-3,
         5e-3,
+        "prefix 16 zero gate",
         "the rate of P-tuning v2 (Liu et al. 2021, arXiv 2110.07602), the gate of LLaMA-Adapter "
         "(Zhang et al. 2023, arXiv 2303.16199)",
     ),
@@ -150,6 +158,7 @@ STARTING_POINTS = {
         Full(),
         5e-5,
         2e-5,
+        "full",
         "the upper rate of BERT (Devlin et al. 2018, arXiv 1810.04805), for language models that "
         "of Llama 2 (Touvron et al. 2023, arXiv 2307.09288)",
     ),

@@ -29,7 +29,7 @@ GIB = st.floats(min_value=1e-6, max_value=1e-2)
 def row(method: str, metric: str, value: float, **changes: Any) -> dict[str, Any]:
     made = {
         "method": method,
-        "setting": "made for a test",
+        "setting": STARTING_POINTS[method].measured_as,
         "against": None,
         "device": "cpu",
         "shape": "tiny",
@@ -165,7 +165,9 @@ class TestWithMeasurements:
 
     def test_merged_lora_overrides_the_rule_for_real_time(self, tmp_path: Path) -> None:
         path = written(
-            tmp_path, row("bottleneck", "latency_ms", 12), row("lora", "merged_latency_ms", 10)
+            tmp_path,
+            row("bottleneck", "latency_ratio", 1.2),
+            row("lora", "merged_latency_ratio", 1.0),
         )
         advice = recommend(1000, realtime=True, evidence=path)
         assert advice.method.kind == "lora"
@@ -173,12 +175,16 @@ class TestWithMeasurements:
         assert "real time" in advice.contradictions[0]
 
     def test_the_latency_of_unmerged_lora_is_not_held_against_it(self, tmp_path: Path) -> None:
-        path = written(tmp_path, row("bottleneck", "latency_ms", 12), row("lora", "latency_ms", 9))
+        path = written(
+            tmp_path, row("bottleneck", "latency_ratio", 1.2), row("lora", "latency_ratio", 1.0)
+        )
         assert recommend(1000, realtime=True, evidence=path).method.kind == "bottleneck"
 
     def test_figures_of_another_device_are_left_out(self, tmp_path: Path) -> None:
         path = written(
-            tmp_path, row("bottleneck", "latency_ms", 12), row("lora", "merged_latency_ms", 10)
+            tmp_path,
+            row("bottleneck", "latency_ratio", 1.2),
+            row("lora", "merged_latency_ratio", 1.0),
         )
         advice = recommend(1000, realtime=True, device="h200", evidence=path)
         assert advice.method.kind == "bottleneck"
@@ -203,6 +209,17 @@ class TestWithMeasurements:
             )
             advice = recommend(1000, anatomy=anatomy, evidence=written(tmp_path, measured))
             assert advice.settings["learning_rate"] == expected
+
+    def test_other_settings_than_those_recommended_say_nothing(self, tmp_path: Path) -> None:
+        rows = [
+            accuracy("prefix", 64, 0.5),
+            accuracy("lora", 64, 0.7, setting="lora attention r8"),
+        ]
+        assert recommend(64, evidence=written(tmp_path, *rows)).method.kind == "prefix"
+
+    def test_accuracy_of_another_device_counts(self, tmp_path: Path) -> None:
+        path = written(tmp_path, accuracy("prefix", 64, 0.5), accuracy("lora", 64, 0.7))
+        assert recommend(64, device="h200", evidence=path).method.kind == "lora"
 
 
 class TestLatencyBudget:
