@@ -316,6 +316,7 @@ def _checkpoint_blocks(network: TunedNetwork, method: Method, backbone: Backbone
     inner: Any = network.model
     while hasattr(inner, "get_base_model"):  # a PeftModel
         inner = inner.get_base_model()
+    inner.config.use_cache = False  # a block that is run twice must not fill a cache twice
     inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
