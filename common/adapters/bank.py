@@ -12,8 +12,10 @@ adapter attached, whatever stands beside it in the batch.
 from __future__ import annotations
 
 import copy
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -83,6 +85,7 @@ class AdapterBank:
         self._cache: AdmissionCache[StoredAdapter, Tensor] = AdmissionCache(
             self._read, size=lambda flat: flat.nbytes, budget_bytes=cache_bytes
         )
+        self._readers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="adapter")
         for name, folder in (folders or {}).items():
             self.load(name, folder)
 
@@ -224,6 +227,15 @@ class AdapterBank:
         own = next(self._model.parameters())
         return read_weights(stored, device=own.device, dtype=own.dtype)
 
+    def _weights(self, wanted: set[StoredAdapter]) -> dict[StoredAdapter, Tensor]:
+        """Returns weights from memory; those on disk are read and hashed side by side."""
+        absent = [one for one in wanted if one not in self._cache]
+        if len(absent) > 1:
+            read = dict(zip(absent, self._readers.map(self._cache.get, absent), strict=True))
+        else:
+            read = {}
+        return {one: read[one] if one in read else self._cache.get(one) for one in wanted}
+
     def _mean_states(
         self, windows: Sequence[Window], stored: Sequence[StoredAdapter | None]
     ) -> Array:
@@ -253,7 +265,7 @@ class AdapterBank:
 
     def _groups(self, stored: Sequence[StoredAdapter | None]) -> tuple[list[int], list[RowGroup]]:
         """Orders rows by layout and adapter; returns the order and the groups in it."""
-        weights = {one: self._cache.get(one) for one in dict.fromkeys(stored) if one is not None}
+        weights = self._weights({one for one in stored if one is not None})
         rank: dict[object, int] = {}
         for one in stored:
             rank.setdefault(one and one.layout, len(rank))

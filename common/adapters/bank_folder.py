@@ -1,27 +1,21 @@
 """An adapter's folder as the bank reads it: checked once, its weights one flat tensor.
 
-The weights file is read whole into memory, never mapped (a file that shrinks under a map
-kills the process) and never unpickled; its sha256 is taken from the very bytes that are
-used. LoRA's scale is alpha / r (Hu et al. 2021, arXiv 2106.09685) or alpha / sqrt(r)
-(rank-stabilised LoRA, Kalajdzievski 2023, arXiv 2312.03732).
+Nothing is ever unpickled. The sha256 of the weights is taken from the very bytes that are
+used, every time that they are read.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
-import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from common.adapters.bank_layers import Layout, LoraLayout, Slot
+from common.adapters.bank_layers import Layout
+from common.adapters.bank_layouts import Factors, Layouts
 from common.adapters.folder import (
     CONFIG,
     WEIGHTS,
@@ -30,43 +24,13 @@ from common.adapters.folder import (
     kind_of,
     read_json,
     require_base,
-    unfit,
 )
 from common.adapters.heads import HEAD, Head, load_head
+from common.adapters.weights_file import read_bytes, read_header
 from common.backbones import Backbone
 from common.errors import AdapterError
 
 __all__ = ["FolderReader", "StoredAdapter", "read_weights"]
-
-Factors = tuple[tuple[int, int, float], ...]
-
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_LORA = re.compile(r"base_model\.model\.(?P<site>.+)\.lora_(?P<side>[AB])\.weight")
-_BLOCK = re.compile(r"(?:.*?\.)??\d+(?=\.)")
-
-# peft's options that change what LoRA computes beyond W x + s B A x, and what each must be.
-_LORA_NEEDS: Mapping[str, Sequence[object]] = {
-    "bias": ("none",),
-    "init_lora_weights": (True, False, "gaussian", "orthogonal", "eva"),  # others move the base
-    **dict.fromkeys(
-        (
-            "alora_invocation_tokens",
-            "arrow_config",
-            "fan_in_fan_out",
-            "kasa_config",
-            "layer_replication",
-            "lora_bias",
-            "modules_to_save",
-            "monteclora_config",
-            "target_parameters",
-            "trainable_token_indices",
-            "use_bdlora",
-            "use_dora",
-            "use_qalora",
-        ),
-        (None, False, [], {}),
-    ),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +66,6 @@ class StoredAdapter:
     head: Head | None
 
 
-@dataclass
 class FolderReader:
     """Reads adapters of one base.
 
@@ -111,9 +74,9 @@ class FolderReader:
         linears: Inputs and outputs of each of its linear layers, by name.
     """
 
-    backbone: Backbone
-    linears: Mapping[str, tuple[int, int]]
-    _layouts: dict[tuple[object, ...], Layout] = field(default_factory=dict)
+    def __init__(self, backbone: Backbone, linears: Mapping[str, tuple[int, int]]) -> None:
+        self._backbone = backbone
+        self._layouts = Layouts(backbone.model.config, linears)
 
     def read(self, name: str, folder: Path, *, digest: str | None = None) -> StoredAdapter:
         """Checks the adapter in `folder` and returns what is known of it.
@@ -130,16 +93,16 @@ class FolderReader:
         """
         kind = kind_of(folder)
         _require_shared_base(kind)
-        require_base(folder, self.backbone)
+        require_base(folder, self._backbone)
         found = adapter_digest(folder)
         if digest is not None and found != digest:
             raise _altered(digest, found)
-        data = _read_bytes(folder / WEIGHTS)
-        header = _read_header(data)
-        layout, factors = self._layout(kind, read_json(folder / CONFIG), header)
-        room = self.backbone.max_tokens
+        data = read_bytes(folder / WEIGHTS)
+        header = read_header(data)
+        layout, factors = self._layouts.find(kind, read_json(folder / CONFIG), header)
+        room = self._backbone.max_tokens
         has_head = (folder / HEAD).is_file()
-        width = self.backbone.hidden_size
+        width = self._backbone.hidden_size
         return StoredAdapter(
             name=name,
             folder=folder,
@@ -155,25 +118,6 @@ class FolderReader:
             head=load_head(folder, hidden_size=width, max_tokens=room) if has_head else None,
         )
 
-    def _layout(
-        self, kind: Kind, settings: Mapping[str, Any], header: _Header
-    ) -> tuple[Layout, Factors]:
-        return self._lora_layout(settings, header)
-
-    def _lora_layout(self, settings: Mapping[str, Any], header: _Header) -> tuple[Layout, Factors]:
-        _require_plain_lora(settings)
-        key = ("lora", *header.tensors)
-        layout = self._layouts.get(key)
-        if layout is None:
-            layout = LoraLayout(*_lora_sites(header, self.linears))
-            layout = self._layouts.setdefault(key, layout)
-        assert isinstance(layout, LoraLayout)  # noqa: S101  # the key says so
-        factors = []
-        for site, (_, up) in layout.sites.items():
-            first = layout.blocks[up.block][0]
-            factors.append((first + up.start, first + up.end, _lora_scale(settings, site, up)))
-        return layout, tuple(factor for factor in factors if factor[2] != 1.0)
-
 
 def read_weights(stored: StoredAdapter, *, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Reads an adapter's weights from disk: a flat tensor, its scales multiplied in.
@@ -181,7 +125,7 @@ def read_weights(stored: StoredAdapter, *, device: torch.device, dtype: torch.dt
     Raises:
         AdapterError: The file is not the one that was checked.
     """
-    data = _read_bytes(stored.folder / WEIGHTS)
+    data = read_bytes(stored.folder / WEIGHTS)
     found = sha256(data).hexdigest()
     if found != stored.weights_sha256:
         raise _altered(stored.weights_sha256, found)
@@ -205,79 +149,13 @@ class _Header:
     n_elements: int
 
 
-def _read_bytes(path: Path) -> bytearray:
-    try:
-        with path.open("rb") as file:
-            data = bytearray(path.stat().st_size)
-            n_read = file.readinto(data)
-    except OSError as error:
-        raise unfit(f"a readable {path.name}", type(error).__name__) from error
-    return data[:n_read] if n_read != len(data) else data
-
-
-def _read_header(data: bytearray) -> _Header:
-    """Reads a safetensors header: 8 bytes of length, JSON, then the tensors without gaps."""
-    try:
-        (n_header,) = struct.unpack_from("<Q", data)
-        entries = json.loads(bytes(data[8 : 8 + n_header]))
-        entries.pop("__metadata__", None)
-        ordered = sorted(entries.items(), key=lambda item: item[1]["data_offsets"][0])
-        dtypes = {entry["dtype"] for _, entry in ordered}
-        dtype = _DTYPES[dtypes.pop()]
-        tensors, position = [], 0
-        for name, entry in ordered:
-            first, end = entry["data_offsets"]
-            shape = tuple(int(size) for size in entry["shape"])
-            if first != position or end - first != math.prod(shape) * dtype.itemsize:
-                raise ValueError(name)
-            tensors.append((name, shape, first // dtype.itemsize))
-            position = end
-        if dtypes or 8 + n_header + position != len(data):
-            raise ValueError(position)
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise unfit(
-            f"whole safetensors in {WEIGHTS}, all of one of {', '.join(_DTYPES)}", "something else"
-        ) from error
-    return _Header(tuple(tensors), dtype, 8 + n_header, position // dtype.itemsize)
-
-
-def _block_slots(header: _Header) -> tuple[dict[str, Slot], tuple[tuple[int, int], ...]]:
-    """Returns each tensor's slot, and the blocks: neighbouring tensors of one layer."""
-    slots: dict[str, Slot] = {}
-    blocks: list[tuple[int, int]] = []
-    current: str | None = None
-    for name, shape, first in header.tensors:
-        layer = match.group() if (match := _BLOCK.match(name)) else ""
-        if layer != current:
-            blocks.append((first, first))
-            current = layer
-        start = blocks[-1][0]
-        blocks[-1] = (start, first + math.prod(shape))
-        rows, columns = (shape[0], math.prod(shape[1:]))
-        slots[name] = Slot(len(blocks) - 1, first - start, (rows, columns))
-    return slots, tuple(blocks)
-
-
-def _lora_sites(
-    header: _Header, linears: Mapping[str, tuple[int, int]]
-) -> tuple[tuple[tuple[int, int], ...], dict[str, tuple[Slot, Slot]]]:
-    slots, blocks = _block_slots(header)
-    sides: dict[str, dict[str, Slot]] = {}
-    for name, slot in slots.items():
-        match = _LORA.fullmatch(name)
-        if match is None or match["site"] not in linears:
-            raise unfit("A and B of linear layers of the base", _place(name))
-        sides.setdefault(match["site"], {})[match["side"]] = slot
-    for site, pair in sides.items():
-        n_in, n_out = linears[site]
-        shapes = tuple(pair[side].shape for side in sorted(pair))
-        if len(pair) != 2 or shapes != ((shapes[0][0], n_in), (n_out, shapes[0][0])):
-            raise unfit(f"A (r, {n_in}) and B ({n_out}, r) for {site}", f"shapes {shapes}")
-    return blocks, {site: (pair["A"], pair["B"]) for site, pair in sides.items()}
-
-
-def _place(tensor_name: str) -> str:
-    return f"a tensor for {tensor_name.removeprefix('base_model.model.')[:80]}"
+def _altered(expected: str, found: str) -> AdapterError:
+    return AdapterError(
+        "adapter",
+        expected=f"files with digest {expected[:12]}...",
+        found=f"{found[:12]}...",
+        remedy="Restore the adapter's folder from where it came, and load it again.",
+    )
 
 
 def _require_shared_base(kind: Kind) -> None:
@@ -288,37 +166,3 @@ def _require_shared_base(kind: Kind) -> None:
             found="full tuning, which has weights of its own",
             remedy="Serve it as a base of its own.",
         )
-
-
-def _require_plain_lora(settings: Mapping[str, Any]) -> None:
-    for option, allowed in _LORA_NEEDS.items():
-        value = settings.get(option, allowed[0])
-        if value not in allowed:
-            raise AdapterError(
-                "adapter",
-                expected=f"LoRA with {option} {allowed[0]!r}",
-                found=f"{option} {str(value)[:40]!r}",
-                remedy="Train it without that option, or serve it merged, as a base of its own; "
-                "the bank's rows share the base's weights.",
-            )
-
-
-def _lora_scale(settings: Mapping[str, Any], site: str, up: Slot) -> float:
-    """Returns alpha / r, or alpha / sqrt(r); alpha by layer where the settings say so."""
-    try:
-        patterns = settings.get("alpha_pattern") or {}
-        own = [a for key, a in patterns.items() if re.match(rf"(.*\.)?({key})$", site)]
-        alpha = float((own or [settings["lora_alpha"]])[0])
-        rank = up.shape[1]
-        return alpha / math.sqrt(rank) if settings.get("use_rslora") else alpha / rank
-    except (KeyError, TypeError, ValueError, re.error) as error:
-        raise unfit(f"lora_alpha in {CONFIG}", type(error).__name__) from error
-
-
-def _altered(expected: str, found: str) -> AdapterError:
-    return AdapterError(
-        "adapter",
-        expected=f"files with digest {expected[:12]}...",
-        found=f"{found[:12]}...",
-        remedy="Restore the adapter's folder from where it came, and load it again.",
-    )

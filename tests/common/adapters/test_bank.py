@@ -11,7 +11,7 @@ import torch
 
 from common.adapters.attach import Adapter, _sharing_copy, count_trained, save_adapter
 from common.adapters.bank import AdapterBank
-from common.adapters.methods import LoRA
+from common.adapters.methods import Bottleneck, LoRA
 from common.backbones import load_backbone
 from common.errors import AdapterError, InputError, TaskError
 from tests.common.adapters.bank_rows import (
@@ -52,6 +52,24 @@ class TestMixedBatches:
         bank = AdapterBank(base, folders=folders)
         names = ["all", None, "qv", "wide", "qv too", None, "qv", "all"]
         assert largest_delta(bank, base, folders, names) <= 1e-5
+
+    def test_bottlenecks_of_three_variants_and_lora_share_a_batch(self, base, tmp_path):
+        """Each row equals itself run alone through peft's layers."""
+        methods = {
+            "pfeiffer": Bottleneck(size=4),
+            "scaled": Bottleneck(size=4, scale=2.5),
+            "houlsby": Bottleneck(size=3, variant="houlsby", activation="relu"),
+            "parallel": Bottleneck(size=4, variant="parallel", scale=4.0),
+            "lora": LoRA(rank=2, targets="all-linear"),
+        }
+        folders = {
+            name: save_random(base, tmp_path / name, method, seed=seed)
+            for seed, (name, method) in enumerate(methods.items())
+        }
+        bank = AdapterBank(base, folders=folders)
+        names = ["houlsby", "pfeiffer", None, "parallel", "lora", "scaled", "parallel", "pfeiffer"]
+        assert largest_delta(bank, base, folders, names) <= 1e-5
+        assert largest_delta(bank, base, folders, ["parallel"] * 5) <= 1e-5
 
     def test_one_adapter_for_all_rows_and_long_runs_equal_too(self, bert, loras):
         """These take other routes through the layers."""

@@ -133,7 +133,7 @@ class TestRefusals:
         """An upgrade of peft with a new option has to be looked at first."""
         from peft import LoraConfig
 
-        from common.adapters.bank_folder import _LORA_NEEDS
+        from common.adapters.bank_layouts import _LORA_NEEDS
 
         harmless = {
             "alpha_pattern", "auto_mapping", "base_model_name_or_path", "corda_config",
