@@ -50,7 +50,7 @@ def models(tmp_path_factory):
     return {
         "encoder": make_tiny("bert", folder / "encoder", **still),
         "dropout": make_tiny("bert", folder / "dropout"),
-        "decoder": make_tiny("llama", folder / "decoder"),
+        "decoder": make_tiny("llama", folder / "decoder", tied=True),
     }
 
 
@@ -146,6 +146,16 @@ class TestResume:
         assert _metrics(found) == _metrics(expected)
         for name, weight in expected.weights.items():
             assert torch.equal(found.weights[name], weight), name
+
+    def test_a_run_may_go_on_with_fewer_processes(self, models, tmp_path):
+        """Two begin, one goes on; rounding apart, it ends as one alone would."""
+        job = _job(models["encoder"], LoRA(rank=4))
+        begun = with_checkpoints(job, tmp_path)
+        with pytest.raises(TuningError, match="SIGKILL"):
+            run_distributed(FitAll((begun,), 1, 5), n_processes=2, device="cpu")
+        _require_equal(
+            fit_job(job, ALONE), fit_job(with_checkpoints(job, tmp_path, resume=True), ALONE)
+        )
 
 
 class TestProcesses:
