@@ -32,15 +32,15 @@ def anatomy_of(network: Any) -> Anatomy:
     if type(network).__name__ in _MODULES:
         return _MODULES[type(network).__name__](network)
     config = network if hasattr(network, "model_type") else getattr(network, "config", None)
-    family = getattr(config, "model_type", None)
+    family = str(getattr(config, "model_type", ""))
     if family in _CONFIGURATIONS:
-        return replace(_CONFIGURATIONS[family](config), family=str(family))
+        return _CONFIGURATIONS[family](config)
     if config is None and hasattr(network, "model"):
         return anatomy_of(network.model)
     raise AdapterError(
         "network to adapt",
         expected=f"one of {', '.join(FAMILIES)}",
-        found=str(family or type(network).__name__),
+        found=family or type(network).__name__,
         remedy="Take a network of one of these families, or tune all its weights without an "
         "adapter.",
     )
@@ -278,7 +278,7 @@ def _monai(network: Any, *, family: str, blocks: str, attention: Any) -> Anatomy
     )
 
 
-def _widths(config: Any) -> dict[str, int]:
+def _widths(config: Any) -> dict[str, Any]:
     heads = int(config.num_attention_heads)
     return {
         "family": config.model_type,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,25 +166,25 @@ def merge_adapter(adapter: Adapter) -> Backbone:
     the adapter is changed; weights without an update are shared with them.
 
     Raises:
-        AdapterError: The adapter cannot be merged: only LoRA's update is linear.
+        AdapterError: The adapter cannot be merged, since its update is not linear: that of
+            a prefix and of all bottlenecks but those with the activation "linear".
     """
     if isinstance(adapter.method, Full):
         return adapter.backbone
-    if not isinstance(adapter.method, LoRA):
+    if isinstance(adapter.method, Prefix):
         raise AdapterError(
             "adapter to merge",
             expected="LoRA, whose update adds to the weights",
-            found=f"{adapter.method.kind}, whose update depends on the input",
+            found="a prefix, whose update depends on the input",
             remedy="Serve it unmerged, or train LoRA where a merged model is needed.",
         )
     model = adapter.backbone.model
-    updated = {id(x.weight) for layer in _lora_layers(model) if (x := layer.get_base_layer())}
-    merged = _sharing_copy(model, but=updated).merge_and_unload().eval().requires_grad_(False)
+    merged = _sharing_copy(model, but=_written_by_merging(model)).merge_and_unload()
     backbone = adapter.backbone
     key = adapter.digest or _state_digest(model)
     return replace(
         backbone,
-        model=merged,
+        model=merged.eval().requires_grad_(False),
         name=f"{backbone.name}+{adapter.name}",
         digest=digest_of(backbone.digest.encode(), key.encode()),
     )
@@ -236,6 +236,10 @@ def _with_saved(model: Any, method: Method, folder: Path, tensors: dict[str, Any
     from peft import PeftConfig, PeftModel
     from peft.utils import get_peft_model_state_dict
 
+    if isinstance(method, Bottleneck):
+        from common.adapters.bottleneck import register
+
+        register()
     try:
         config = PeftConfig.from_pretrained(str(folder))
         config.task_type = "FEATURE_EXTRACTION" if isinstance(method, Prefix) else None
@@ -327,16 +331,18 @@ def _checkpoints(model: Any) -> bool:
     return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
-def _sharing_copy(model: Any, *, but: frozenset[int] | set[int] = frozenset()) -> Any:
+def _sharing_copy(model: Any, *, but: Collection[int] = ()) -> Any:
     """Copies a module's structure but not its tensors, except those with an id in `but`."""
     tensors = (*model.parameters(), *model.buffers())
     return copy.deepcopy(model, {id(x): x for x in tensors if id(x) not in but})
 
 
-def _lora_layers(model: Any) -> list[Any]:
-    from peft.tuners.lora import LoraLayer
+def _written_by_merging(model: Any) -> set[int]:
+    """Returns the ids of the tensors that merging changes."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
-    return [module for module in model.modules() if isinstance(module, LoraLayer)]
+    bases = [x.get_base_layer() for x in model.modules() if isinstance(x, BaseTunerLayer)]
+    return {id(parameter) for base in bases for parameter in base.parameters()}
 
 
 def _state_digest(model: Any) -> str:

@@ -285,11 +285,22 @@ def test_a_merged_lora_equals_the_unmerged(any_base, name):
 
 
 @pytest.mark.parametrize("name", ["pfeiffer", "parallel", "prefix", "prefix zero gate"])
-def test_what_depends_on_the_input_cannot_be_merged(bases, name):
-    """The message says why."""
+def test_what_is_not_linear_cannot_be_merged(bases, name):
+    """The message says why, and what to do instead."""
     adapter = attach_new(bases["bert"], METHODS[name])
-    with pytest.raises(AdapterError, match="depends on the input"):
+    with pytest.raises(AdapterError, match=r"adapter to merge.*Serve it unmerged.*LoRA"):
         merge_adapter(adapter)
+
+
+@pytest.mark.parametrize("variant", ["pfeiffer", "houlsby"])
+def test_a_linear_bottleneck_is_merged(any_base, variant):
+    """Without a function between down and up it is an update of the weights."""
+    adapter = _trained(attach_new(any_base, Bottleneck(3, variant, "linear")), scale=0.1)
+    before = _outputs(any_base, any_base.model)
+    unmerged = _outputs(any_base, adapter.backbone.model)
+    merged = merge_adapter(adapter)
+    torch.testing.assert_close(_outputs(any_base, merged.model), unmerged, rtol=1e-4, atol=5e-5)
+    assert torch.equal(_outputs(any_base, any_base.model), before)
 
 
 def test_merging_digests_follow_what_was_merged(base):
