@@ -147,12 +147,11 @@ STARTING_POINTS = {
         "the middle rate of Houlsby et al. 2019 (arXiv 1902.00751)",
     ),
     "prefix": StartingPoint(
-        Prefix(n_virtual_tokens=16, zero_gate=True),
+        Prefix(n_virtual_tokens=16),
         5e-3,
         5e-3,
-        "prefix 16 zero gate",
-        "the rate of P-tuning v2 (Liu et al. 2021, arXiv 2110.07602), the gate of LLaMA-Adapter "
-        "(Zhang et al. 2023, arXiv 2303.16199)",
+        "prefix 16",
+        "the rate of P-tuning v2 (Liu et al. 2021, arXiv 2110.07602)",
     ),
     "full": StartingPoint(
         Full(),
