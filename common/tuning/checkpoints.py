@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,8 @@ class RunState:
         n_tokens: Tokens read, padding apart.
         seconds: Time spent in steps, over all parts of the run.
         precision: In which it computes, so that it goes on in the same.
+        compiled: Whether its blocks are compiled, likewise.
+        device: Kind of device that this was chosen for.
     """
 
     step: int = 0
@@ -91,7 +93,9 @@ class RunState:
     stopped: bool = False
     n_tokens: int = 0
     seconds: float = 0.0
-    precision: str = "fp32"
+    precision: Literal["fp32", "bf16", "fp8"] = "fp32"
+    compiled: bool = False
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -172,13 +172,13 @@ def _fit(job: Job, ranks: Ranks) -> Outcome:
     network = build_network(adapter, job.examples, seed=recipe.seed)
     n_trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     n_parameters = sum(p.numel() for p in network.parameters())
-    _place(network, backbone, recipe, ranks.device)
+    _place(network, backbone, ranks.device)
     if recipe.gradient_checkpointing:
         _checkpoint_blocks(network, job.method, backbone)
     if ranks.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(ranks.device)
     choice = _precision(job, network, data.train, settings, ranks=ranks, start=start)
-    network = apply_precision(network, choice)
+    apply_precision(network, choice)
     total_steps = job.epochs * -(-len(data.train) // recipe.batch_size)
     with show_training(total_steps, rank=ranks.rank) as display:
         state = run_training(
@@ -195,7 +195,9 @@ def _fit(job: Job, ranks: Ranks) -> Outcome:
             ranks=ranks,
             start=start,
             display=display,
-            precision=choice.name,
+            began=RunState(
+                precision=choice.name, compiled=choice.compiled, device=ranks.device.type
+            ),
         )
     return Outcome(
         state=state,
@@ -289,21 +291,22 @@ def _require_same_start(start: Checkpoint | None, ranks: Ranks) -> None:
         )
 
 
-def _place(network: TunedNetwork, backbone: Backbone, recipe: Recipe, device: torch.device) -> None:
-    """Moves the network to its device without moving, or converting, the caller's base."""
-    if device.type != "cpu" or recipe.precision not in {"auto", "fp32"}:
-        shared = {id(parameter) for parameter in backbone.model.parameters()}
-        copies: dict[int, nn.Parameter] = {}
-        for module in network.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                if id(parameter) in shared:
-                    if id(parameter) not in copies:
-                        own = parameter.detach().to(device, copy=True)
-                        copies[id(parameter)] = nn.Parameter(own, parameter.requires_grad)
-                    setattr(module, name, copies[id(parameter)])
-        for module in network.modules():
-            for name, buffer in module.named_buffers(recurse=False):
-                module._buffers[name] = buffer.to(device, copy=True)
+def _place(network: TunedNetwork, backbone: Backbone, device: torch.device) -> None:
+    """Moves the network to its device, and leaves the base that it shares where it is."""
+    if device.type == "cpu":
+        return
+    shared = {id(x) for x in (*backbone.model.parameters(), *backbone.model.buffers())}
+    copies: dict[int, Tensor] = {}
+    for module in network.modules():
+        own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+        for name, tensor in own:
+            if id(tensor) in shared and id(tensor) not in copies:
+                copy = tensor.detach().to(device, copy=True)
+                trained = tensor.requires_grad
+                kept = nn.Parameter(copy, trained) if isinstance(tensor, nn.Parameter) else copy
+                copies[id(tensor)] = kept
+            if id(tensor) in copies:
+                setattr(module, name, copies[id(tensor)])
     network.to(device)
 
 
@@ -329,8 +332,13 @@ def _precision(
     ranks: Ranks,
     start: Checkpoint | None,
 ) -> PrecisionChoice:
-    """Chooses on the first process, for all; a resumed run goes on as it was."""
-    requested = start.state.precision if start else job.recipe.precision
+    """Chooses on the first process, for all; a resumed run goes on as it began."""
+    if start is not None and start.state.device == ranks.device.type:
+        return PrecisionChoice(
+            name=start.state.precision,
+            compiled=start.state.compiled,
+            reason=f"{start.state.precision}: the run began in it.",
+        )
     text = ""
     if ranks.rank == 0:
         share = -(-settings.batch_size // ranks.world_size)
@@ -338,17 +346,14 @@ def _precision(
         longest = sorted(range(len(encoded)), key=encoded.n_tokens)[-n_rows:]
         batch = collate(encoded, longest, packed=settings.packed, pad_to=settings.pad_to)
         choice = choose_precision(
-            requested,
+            job.recipe.precision,
             network=network,
             batch=batch.to(ranks.device),
             device=ranks.device,
             method=job.method,
         )
         text = json.dumps(asdict(choice))
-    agreed = PrecisionChoice(**json.loads(ranks.agree(text)))
-    if requested not in {"auto", agreed.name}:
-        _LOGGER.warning("precision %s instead of %s: %s", agreed.name, requested, agreed.reason)
-    return agreed
+    return PrecisionChoice(**json.loads(ranks.agree(text)))
 
 
 def _peak_memory_bytes(device: torch.device) -> int:

@@ -93,7 +93,7 @@ def run_training(
     ranks: Ranks,
     start: Checkpoint | None = None,
     display: Display | None = None,
-    precision: str = "fp32",
+    began: RunState | None = None,
 ) -> RunState:
     """Trains `network` in place until its last step, or until it no longer improves.
 
@@ -107,7 +107,7 @@ def run_training(
         ranks: The processes that share the run.
         start: A checkpoint to go on from.
         display: Shows progress; rank 0 has one.
-        precision: Name of the precision, for the checkpoint.
+        began: How a run that starts anew computes, for its checkpoints.
 
     Raises:
         TuningError: The loss or the gradient is no longer finite.
@@ -119,7 +119,7 @@ def run_training(
         cadence=cadence,
         ranks=ranks,
         display=display,
-        start=start or Checkpoint(RunState(precision=precision), {}, {}),
+        start=start or Checkpoint(began or RunState(), {}, {}),
     )
     for epoch, rows in run.remaining():
         run.make_step(rows)
