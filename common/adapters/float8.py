@@ -29,7 +29,6 @@ __all__ = [
     "Float8Weight",
     "backward_product",
     "float8_product",
-    "forward_product",
     "quantise",
 ]
 
@@ -140,12 +139,6 @@ class Float8Linear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, e4m3"
 
 
-def forward_product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-    """Returns x W^T, `(rows, out_features)`, of `x` `(rows, in_features)`."""
-    rows, rows_scale = quantise(x)
-    return float8_product(rows, rows_scale, weight, scale, x.dtype)
-
-
 def backward_product(dy: Tensor, weight: Float8Weight) -> Tensor:
     """Returns dy W, `(rows, in_features)`, of `dy` `(rows, out_features)`."""
     quantised, transposed, scale, unit = weight
@@ -159,7 +152,7 @@ class _Float8Product(torch.autograd.Function):
     """y = x W^T in the forward pass and dx = dy W in the backward pass, both in FP8."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917  # autograd passes arguments by position
         ctx: Any,
         x: Tensor,
         weight: Tensor,
@@ -168,7 +161,8 @@ class _Float8Product(torch.autograd.Function):
         unit: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(weight, transposed, scale, unit)
-        y = forward_product(x.reshape(-1, x.shape[-1]), weight, scale)
+        rows, rows_scale = quantise(x.reshape(-1, x.shape[-1]))
+        y = float8_product(rows, rows_scale, weight, scale, x.dtype)
         return y.view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod

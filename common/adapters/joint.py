@@ -100,7 +100,13 @@ class JointProjection:
             *(member.lora_B[name].weight * member.scaling[name] for member, name in pairs)
         )
         y = adapted_linear(x, self.base, down, up, scaling=1.0)
-        return y.split(self.sizes, dim=-1)
+        outputs = y.split(self.sizes, dim=-1)
+        # A small part (keys, values of grouped heads) that is kept for the backward pass
+        # should not keep the whole product.
+        return [
+            out if size == self.sizes[0] else out.contiguous()
+            for out, size in zip(outputs, self.sizes, strict=True)
+        ]
 
 
 def _fit_together(group: Sequence[nn.Module]) -> bool:

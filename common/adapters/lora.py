@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor, nn
+from torch.nn import functional
 
-from common.adapters.float8 import Float8Linear, backward_product, forward_product
+from common.adapters.float8 import Float8Linear, backward_product, float8_product, quantise
 from common.adapters.frozen import FrozenLinear, frozen_product, takes_onednn
+from common.adapters.low_rank_add import add_low_rank
 
 if TYPE_CHECKING:
     from common.adapters.joint import JointProjection
@@ -123,7 +125,7 @@ def adapted_linear(
     if isinstance(base, Float8Linear):
         y = _AdaptedFloat8.apply(x, adapted, bias, down, up, *base.tensors())
     else:
-        y = _AdaptedDense.apply(x, adapted, base.weight.to(dtype), bias, down, up)
+        y = _AdaptedDense.apply(x, adapted, bias, down, up, base.weight.to(dtype))
     return y
 
 
@@ -134,73 +136,52 @@ def _working_type(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Returns total + left @ right, in the memory of `total` where that pays.
-
-    A compiler cannot keep a matrix product in place: it would copy `total` first. It adds
-    the product where the sum is used instead, which is no pass of its own.
-    """
-    if torch.compiler.is_compiling():
-        return total + left @ right
-    if takes_onednn(left, right):
-        return frozen_product(left, right.t()).add_(total)
-    return total.addmm_(left, right)
-
-
-def _low_rank(rows: Tensor, bias: Tensor | None, down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns t = x A^T and t (s B)^T + b."""
-    t = rows @ down.t()  # [tokens, rank]
-    return t, t @ up.t() if bias is None else torch.addmm(bias, t, up.t())
-
-
-def _factor_gradients(
-    wanted: tuple[bool, bool], dy: Tensor, u: Tensor, rows: Tensor, t: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    """Returns the gradients of A, u^T x, and of s B, dy^T t."""
-    return u.t() @ rows if wanted[0] else None, dy.t() @ t if wanted[1] else None
-
-
 class _AdaptedDense(torch.autograd.Function):
     """With u = dy (s B): dx = dy W + u A, dA = u^T x, d(sB) = dy^T t."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917  # autograd passes arguments by position
         ctx: Any,
         x: Tensor,
         adapted: Tensor | None,
-        weight: Tensor,
         bias: Tensor | None,
         down: Tensor,
         up: Tensor,
+        weight: Tensor,
     ) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
         seen = rows if adapted is None else adapted.reshape(-1, x.shape[-1])
-        t, z = _low_rank(seen, bias, down, up)
-        ctx.save_for_backward(seen, t, weight, down, up)
+        t = seen @ down.t()  # [tokens, rank]
+        ctx.save_for_backward(seen, t, down, up, weight)
         ctx.apart = adapted is not None
-        return _add_product(z, rows, weight.t()).view(*x.shape[:-1], weight.shape[0])
+        y = _sum_of_products(rows, weight, bias, t, up)
+        return y.view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        seen, t, weight, down, up = ctx.saved_tensors
+        seen, t, down, up, weight = ctx.saved_tensors
         dy = gradient.reshape(-1, gradient.shape[-1])
         u = dy @ up  # [tokens, rank]
-        dx = d_adapted = None
         shape = (*gradient.shape[:-1], weight.shape[1])
-        if ctx.apart:
-            d_adapted = (u @ down).view(shape) if ctx.needs_input_grad[1] else None
-            dx = (dy @ weight).view(shape) if ctx.needs_input_grad[0] else None
-        elif ctx.needs_input_grad[0]:
-            dx = _add_product(u @ down, dy, weight).view(shape)
-        d_down, d_up = _factor_gradients(ctx.needs_input_grad[4:6], dy, u, seen, t)
-        return dx, d_adapted, None, None, d_down, d_up
+        dx = d_adapted = None
+        if ctx.needs_input_grad[0]:
+            narrow = (None, None) if ctx.apart else (u, down.t())
+            dx = _sum_of_products(dy, weight.t(), None, *narrow).view(shape)
+        if ctx.needs_input_grad[1]:
+            d_adapted = (u @ down).view(shape)
+        d_down = u.t() @ seen if ctx.needs_input_grad[3] else None
+        d_up = dy.t() @ t if ctx.needs_input_grad[4] else None
+        return dx, d_adapted, None, d_down, d_up, None
 
 
 class _AdaptedFloat8(torch.autograd.Function):
-    """As `_AdaptedDense`, with x W^T and dy W in FP8 and the rest in the type of x."""
+    """As `_AdaptedDense`, with x W^T and dy W in FP8 and the rest in the type of x.
+
+    What is kept of x is its quantised copy, half as large; dA is taken from that.
+    """
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917  # autograd passes arguments by position
         ctx: Any,
         x: Tensor,
         adapted: Tensor | None,
@@ -213,26 +194,50 @@ class _AdaptedFloat8(torch.autograd.Function):
         unit: Tensor,
     ) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        seen = rows if adapted is None else adapted.reshape(-1, x.shape[-1])
-        t = seen @ down.t()
-        ctx.save_for_backward(seen, t, down, up, weight, transposed, scale, unit)
+        quantised, rows_scale = quantise(rows)
+        seen = quantised
+        if adapted is not None:
+            rows = seen = adapted.reshape(-1, x.shape[-1])
+        t = rows @ down.t()  # [tokens, rank]
+        ctx.save_for_backward(seen, rows_scale, t, down, up, weight, transposed, scale, unit)
         ctx.apart = adapted is not None
-        y = forward_product(rows, weight, scale)
+        y = float8_product(quantised, rows_scale, weight, scale, x.dtype)
         if bias is not None:
             y = y + bias
-        return _add_product(y, t, up.t()).view(*x.shape[:-1], weight.shape[0])
+        return add_low_rank(y, t, up.t()).view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        seen, t, down, up, *weight = ctx.saved_tensors
+        seen, rows_scale, t, down, up, *weight = ctx.saved_tensors
         dy = gradient.reshape(-1, gradient.shape[-1])
-        u = dy @ up
+        u = dy @ up  # [tokens, rank]
+        shape = (*gradient.shape[:-1], down.shape[1])
         dx = d_adapted = None
-        shape = (*gradient.shape[:-1], seen.shape[1])
         if ctx.needs_input_grad[0]:
             dx = backward_product(dy, tuple(weight))
-            dx = (dx if ctx.apart else _add_product(dx, u, down)).view(shape)
-        if ctx.apart and ctx.needs_input_grad[1]:
+            dx = (dx if ctx.apart else add_low_rank(dx, u, down)).view(shape)
+        if ctx.needs_input_grad[1]:
             d_adapted = (u @ down).view(shape)
-        d_down, d_up = _factor_gradients(ctx.needs_input_grad[3:5], dy, u, seen, t)
+        d_down = d_up = None
+        if ctx.needs_input_grad[3]:
+            scaled = u if ctx.apart else (u * rows_scale).to(u.dtype)
+            d_down = scaled.t() @ seen.to(u.dtype)
+        if ctx.needs_input_grad[4]:
+            d_up = dy.t() @ t
         return dx, d_adapted, None, d_down, d_up, None, None, None, None
+
+
+def _sum_of_products(
+    rows: Tensor, weight: Tensor, bias: Tensor | None, t: Tensor | None, up: Tensor | None
+) -> Tensor:
+    """Returns rows weight^T + bias + t up^T, the last where there is one."""
+    if takes_onednn(rows, weight):
+        y = frozen_product(rows, weight, bias)
+        return y if t is None or up is None else y.addmm_(t, up.t())
+    if t is None or up is None:
+        return functional.linear(rows, weight, bias)
+    if rows.is_cuda:
+        return add_low_rank(functional.linear(rows, weight, bias), t, up.t())
+    # the wide product adds to the narrow one, which saves a pass over the sum
+    narrow = t @ up.t() if bias is None else torch.addmm(bias, t, up.t())
+    return add_low_rank(narrow, rows, weight.t())

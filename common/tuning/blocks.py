@@ -12,8 +12,11 @@ def repeated_blocks(network: nn.Module) -> list[nn.Module]:
 
     A transformer keeps its layers in a `ModuleList` of one class; of several lists (a
     SwinUNETR has one for each stage) all those are taken that are not inside another.
-    Lists of less than a tenth of the network's parameters do not count.
+    Lists of less than a tenth of the network's parameters do not count. A `ModuleList`
+    itself stands for its modules.
     """
+    if isinstance(network, nn.ModuleList):
+        return list(network)
     total = sum(parameter.numel() for parameter in network.parameters())
     blocks: list[nn.Module] = []
     inside: set[int] = set()

@@ -64,7 +64,7 @@ def chunked_cross_entropy(
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917  # autograd passes arguments by position
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
