@@ -6,8 +6,7 @@ policy, read in consecutive windows whose outcomes are averaged by their token c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,13 @@ import numpy as np
 
 from common.adapters.attach import Adapter, attach_adapter
 from common.adapters.heads import Head, TooLong, load_head
+from common.adapters.windows import average_by_text, batches_of_windows, cut_windows, pad_windows
 from common.backbones import Backbone
-from common.errors import AdapterError, TaskError
+from common.errors import AdapterError
 from common.models.base import ModelProfile, only_part
 from common.task import Array, Result, Task, Text, digest_of
 
 __all__ = ["TextEncoder", "TunedTextModel", "load_regressor", "load_tuned_text"]
-
-_TOKENS_PER_BATCH = 8192  # padded; keeps the attention maps of a 12-head model under 1 GB
 
 
 class TextEncoder:
@@ -61,9 +59,8 @@ class TextEncoder:
             TaskError: A task has not exactly one text, or it is empty, or too long where
                 the policy is to refuse.
         """
-        texts = [_only_text(task) for task in tasks]
-        windows = _windows(self._backbone, texts, self.max_tokens, self._too_long)
-        vectors = _by_text(windows, _mean_states(self._backbone, windows), len(texts))
+        texts = [only_part(task, Text).text for task in tasks]
+        vectors = _mean_states(self._backbone, texts, self.max_tokens, self._too_long)
         units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return [Result(arrays={"embedding": unit.astype(np.float32)}) for unit in units]
 
@@ -111,10 +108,10 @@ class TunedTextModel:
             TaskError: A task has not exactly one text, or it is empty, or too long where
                 the policy is to refuse.
         """
-        texts = [_only_text(task) for task in tasks]
+        texts = [only_part(task, Text).text for task in tasks]
         backbone = self._adapter.backbone
-        windows = _windows(backbone, texts, self.max_tokens, self.head.too_long)
-        return self.head.results(_by_text(windows, _mean_states(backbone, windows), len(texts)))
+        states = _mean_states(backbone, texts, self.max_tokens, self.head.too_long)
+        return self.head.results(states)
 
 
 def load_tuned_text(backbone: Backbone, folder: Path) -> TunedTextModel:
@@ -148,94 +145,30 @@ def load_regressor(backbone: Backbone, folder: Path) -> TunedTextModel:
     return model
 
 
-@dataclass(frozen=True)
-class _Window:
-    text_index: int
-    token_ids: tuple[int, ...]
-
-
-def _only_text(task: Task) -> str:
-    text = only_part(task, Text).text
-    if not text.strip():
-        raise TaskError(
-            "text",
-            expected="words",
-            found="an empty one",
-            remedy="Send no task for it.",
-        )
-    return text
-
-
-def _windows(
+def _mean_states(
     backbone: Backbone, texts: Sequence[str], max_tokens: int, too_long: TooLong
-) -> list[_Window]:
-    """Tokenises texts into inputs of at most `max_tokens` tokens, none left out."""
-    tokenizer = backbone.tokenizer
-    whole = tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
-    windows: list[_Window] = []
-    for index, token_ids in enumerate(whole):
-        if len(token_ids) <= max_tokens:
-            windows.append(_Window(index, tuple(token_ids)))
-            continue
-        if too_long == "refuse":
-            raise TaskError(
-                "text",
-                expected=f"at most {max_tokens} tokens, special tokens included",
-                found=str(len(token_ids)),
-                remedy="Split the text into passages; nothing is cut silently.",
-            )
-        parts = tokenizer(
-            texts[index], truncation=True, max_length=max_tokens, return_overflowing_tokens=True
-        )["input_ids"]
-        windows += [_Window(index, tuple(part)) for part in parts]
-    return windows
-
-
-def _mean_states(backbone: Backbone, windows: Sequence[_Window]) -> Array:
-    """Returns the mean last hidden state of each window, `(n_windows, hidden_size)` float64."""
+) -> Array:
+    """Returns the mean last hidden state of each text, `(n_texts, hidden_size)` float64."""
     import torch
 
-    pad = int(backbone.tokenizer.pad_token_id or 0)
-    device = _device(backbone.model)
+    windows = cut_windows(
+        backbone.tokenizer,
+        texts,
+        max_tokens=[max_tokens] * len(texts),
+        too_long=[too_long] * len(texts),
+    )
+    pad, device = int(backbone.tokenizer.pad_token_id or 0), _device(backbone.model)
     states = np.zeros((len(windows), backbone.hidden_size))
     with torch.inference_mode():
-        for rows in _batches([len(window.token_ids) for window in windows]):
-            longest = max(len(windows[row].token_ids) for row in rows)
-            ids = torch.full((len(rows), longest), pad)
-            mask = torch.zeros((len(rows), longest), dtype=torch.long)
-            for i, row in enumerate(rows):
-                n = len(windows[row].token_ids)
-                ids[i, :n] = torch.tensor(windows[row].token_ids)
-                mask[i, :n] = 1
+        for rows in batches_of_windows(windows):
+            ids, mask = pad_windows([windows[row] for row in rows], pad_token_id=pad)
             ids, mask = ids.to(device), mask.to(device)
             hidden = backbone.model(input_ids=ids, attention_mask=mask).last_hidden_state
             weights = mask.unsqueeze(-1).float()  # (B, T, 1)
             mean = (hidden.float() * weights).sum(1) / weights.sum(1)
             states[rows] = mean.double().cpu().numpy()
-    return states
+    return average_by_text(windows, states, len(texts))
 
 
 def _device(model: Any) -> Any:
     return next(model.parameters()).device
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yields row numbers in batches of similar length, `_TOKENS_PER_BATCH` padded tokens each."""
-    batch: list[int] = []
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[row] > _TOKENS_PER_BATCH:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def _by_text(windows: Sequence[_Window], states: Array, n_texts: int) -> Array:
-    """Averages window states by token count, `(n_texts, hidden_size)` float64."""
-    totals = np.zeros((n_texts, states.shape[1]))
-    tokens = np.zeros(n_texts)
-    for window, state in zip(windows, states, strict=True):
-        totals[window.text_index] += state * len(window.token_ids)
-        tokens[window.text_index] += len(window.token_ids)
-    return totals / tokens[:, None]
