@@ -8,17 +8,22 @@ import resource
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from common.adapters.anatomy import anatomy_of
 from common.adapters.attach import Adapter, attach_new
 from common.adapters.heads import Head
 from common.adapters.methods import Method
 from common.backbones import Backbone, load_backbone
 from common.errors import TuningError
+from common.tuning.assembly import (
+    build_network,
+    checkpoint_blocks,
+    longest_input,
+    place_network,
+)
 from common.tuning.batches import Encoded, collate, encode
 from common.tuning.checkpoints import (
     Checkpoint,
@@ -30,14 +35,14 @@ from common.tuning.checkpoints import (
 from common.tuning.datasets import Examples
 from common.tuning.loop import LoopSettings, Ranks
 from common.tuning.metrics import choose_metric
-from common.tuning.objectives import TunedNetwork, lm_head_of, standardisation
+from common.tuning.objectives import TunedNetwork
 from common.tuning.precision import PrecisionChoice, apply_precision, choose_precision
 from common.tuning.progress import show_training
 from common.tuning.recipe import Recipe, default_learning_rate
 from common.tuning.run import Cadence, RunData, run_training
 from common.tuning.tuned import TunedModel
 
-__all__ = ["Job", "Outcome", "build_network", "finish", "fit_job", "longest_input"]
+__all__ = ["Job", "Outcome", "finish", "fit_job"]
 
 _LOGGER = logging.getLogger(__name__)
 _GPU_MULTIPLE = 16  # matrix units want every dimension divisible by 16 (FP8) or 8 (bf16)
@@ -113,28 +118,6 @@ def fit_job(job: Job, ranks: Ranks) -> Outcome:
             raise _out_of_memory(job, ranks) from error
 
 
-def build_network(adapter: Adapter, examples: Examples, *, seed: int) -> TunedNetwork:
-    """Returns an adapter's network with an untrained head for the examples' task."""
-    task, backbone = examples.task, adapter.backbone
-    mean, scale = standardisation(examples.targets) if task == "regression" else (0.0, 1.0)
-    return TunedNetwork(
-        backbone.model,
-        task,
-        hidden_size=backbone.hidden_size,
-        n_outputs=max(len(examples.labels), 1),
-        lm_head=lm_head_of(backbone) if task == "causal_lm" else None,
-        mean=mean,
-        scale=scale,
-        seed=seed,
-    )
-
-
-def longest_input(adapter: Adapter, max_tokens: int | None) -> int:
-    """Returns how many tokens a window may have: what base and prefix leave, or fewer."""
-    room = adapter.backbone.max_tokens
-    return min(max_tokens or room, room)
-
-
 def finish(backbone: Backbone, job: Job, outcome: Outcome) -> TunedModel:
     """Returns the tuned model: the trained tensors on the caller's own base, on the CPU.
 
@@ -172,9 +155,9 @@ def _fit(job: Job, ranks: Ranks) -> Outcome:
     network = build_network(adapter, job.examples, seed=recipe.seed)
     n_trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     n_parameters = sum(p.numel() for p in network.parameters())
-    _place(network, backbone, ranks.device)
+    place_network(network, backbone, ranks.device)
     if recipe.gradient_checkpointing:
-        _checkpoint_blocks(network, job.method, backbone)
+        checkpoint_blocks(network, job.method, backbone)
     if ranks.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(ranks.device)
     choice = _precision(job, network, data.train, settings, ranks=ranks, start=start)
@@ -289,38 +272,6 @@ def _require_same_start(start: Checkpoint | None, ranks: Ranks) -> None:
             found=f"step {step} on rank {ranks.rank}, another elsewhere",
             remedy="Put out= on a file system that all machines share, or copy its checkpoints.",
         )
-
-
-def _place(network: TunedNetwork, backbone: Backbone, device: torch.device) -> None:
-    """Moves the network to its device, and leaves the base that it shares where it is."""
-    if device.type == "cpu":
-        return
-    shared = {id(x) for x in (*backbone.model.parameters(), *backbone.model.buffers())}
-    copies: dict[int, Tensor] = {}
-    for module in network.modules():
-        own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
-        for name, tensor in own:
-            if id(tensor) in shared and id(tensor) not in copies:
-                copy = tensor.detach().to(device, copy=True)
-                trained = tensor.requires_grad
-                kept = nn.Parameter(copy, trained) if isinstance(tensor, nn.Parameter) else copy
-                copies[id(tensor)] = kept
-            if id(tensor) in copies:
-                setattr(module, name, copies[id(tensor)])
-    network.to(device)
-
-
-def _checkpoint_blocks(network: TunedNetwork, method: Method, backbone: Backbone) -> None:
-    """Recomputes each block in the backward pass instead of keeping what it made.
-
-    Chen et al. 2016, arXiv 1604.06174; without re-entrance, which frozen inputs and DDP need.
-    """
-    method.require(anatomy_of(backbone), gradient_checkpointing=True)
-    inner: Any = network.model
-    while hasattr(inner, "get_base_model"):  # a PeftModel
-        inner = inner.get_base_model()
-    inner.config.use_cache = False  # a block that is run twice must not fill a cache twice
-    inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _precision(

@@ -121,8 +121,8 @@ def test_a_fully_tuned_head_follows_its_embedding(tmp_path, tied):
 def test_a_prefix_of_a_language_model_reads_padded_rows(tmp_path):
     """A batch of unequal rows has the loss of its rows alone: the padding is not read."""
     from common.adapters.attach import attach_new
+    from common.tuning.assembly import build_network
     from common.tuning.batches import collate, encode
-    from common.tuning.fitting import build_network
 
     backbone = load_backbone(make_tiny("llama", tmp_path / "llama"))
     examples = read_examples([{"text": "risk debt loss may not"}, {"text": "profit"}])
