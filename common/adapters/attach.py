@@ -14,11 +14,12 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from common.adapters.anatomy import Anatomy, anatomy_of
 from common.adapters.folder import (
     CONFIG,
+    GATED_PREFIX,
     WEIGHTS,
     adapter_digest,
     kind_of,
@@ -27,6 +28,7 @@ from common.adapters.folder import (
     require_base,
     unfit,
     write_base,
+    write_settings,
 )
 from common.adapters.full import load_whole, save_whole, whole_copy
 from common.adapters.methods import Bottleneck, Full, LoRA, Method, Prefix
@@ -51,7 +53,6 @@ __all__ = [
 # BERT's initializer_range (Devlin et al. 2018, arXiv 1810.04805); peft draws with 1, which
 # starts farther from the base.
 _PREFIX_STD = 0.02
-_PROBE_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,8 @@ def save_adapter(adapter: Adapter, folder: Path, *, head: Head | None = None) ->
     backbone = adapter.backbone
     if isinstance(adapter.method, Full):
         save_whole(backbone, folder)
+    elif _is_gated(adapter.method):
+        _save_gated_prefix(backbone, adapter.method, folder)
     else:
         backbone.model.peft_config["default"].base_model_name_or_path = backbone.name
         backbone.model.save_pretrained(str(folder), save_embedding_layers=False)
@@ -200,19 +203,9 @@ def starting_distance(adapter: Adapter) -> float:
     """
     if not isinstance(adapter.method, Prefix) or adapter.method.zero_gate:
         return 0.0
-    import torch
+    from common.adapters.prefix import prefix_distance
 
-    model = adapter.backbone.model
-    room = min(adapter.backbone.max_tokens, _PROBE_TOKENS)
-    ids = torch.linspace(0, model.config.vocab_size - 1, room).long()[None].to(model.device)
-    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    training = model.training
-    model.eval()
-    with torch.inference_mode():
-        before = model.get_base_model()(**given).last_hidden_state
-        after = model(**given).last_hidden_state
-    model.train(training)
-    return float((after - before).abs().max())
+    return prefix_distance(adapter.backbone.model)
 
 
 def count_trained(model: Any) -> int:
@@ -224,6 +217,8 @@ def _with_new(model: Any, method: LoRA | Prefix | Bottleneck, anatomy: Anatomy) 
     from peft import get_peft_model
     from torch.nn.init import normal_
 
+    if _is_gated(method):
+        return _with_gated_prefix(model, method)
     with _without_deprecations():
         adapted = get_peft_model(_sharing_copy(model), _peft_config(method, anatomy))
     if isinstance(method, Prefix):
@@ -232,10 +227,12 @@ def _with_new(model: Any, method: LoRA | Prefix | Bottleneck, anatomy: Anatomy) 
 
 
 def _with_saved(model: Any, method: Method, folder: Path, tensors: dict[str, Any]) -> Any:
-    """Loads a peft folder onto a copy of the structure; every tensor must have its place."""
+    """Loads a folder onto a copy of the structure; every tensor must have its place."""
     from peft import PeftConfig, PeftModel
     from peft.utils import get_peft_model_state_dict
 
+    if _is_gated(method):
+        return _with_gated_prefix(model, method, tensors)
     if isinstance(method, Bottleneck):
         from common.adapters.bottleneck import register
 
@@ -252,6 +249,38 @@ def _with_saved(model: Any, method: Method, folder: Path, tensors: dict[str, Any
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
         raise unfit(f"{len(shapes)} tensors that fit the base", f"{len(tensors)} others")
     return adapted
+
+
+def _is_gated(method: Method) -> TypeGuard[Prefix]:
+    return isinstance(method, Prefix) and method.zero_gate
+
+
+def _with_gated_prefix(model: Any, method: Prefix, tensors: dict[str, Any] | None = None) -> Any:
+    """Attaches a prefix of our own route, which is no peft model."""
+    from common.adapters.prefix import attach_gated_prefix, load_gated_prefix
+
+    adapted = _sharing_copy(model)
+    attach_gated_prefix(adapted, method.n_virtual_tokens)
+    if tensors is not None:
+        load_gated_prefix(adapted, tensors)
+    return adapted
+
+
+def _save_gated_prefix(backbone: Backbone, method: Prefix, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    from common.adapters.prefix import gated_prefix_tensors
+
+    tensors = {name: x.cpu() for name, x in gated_prefix_tensors(backbone.model).items()}
+    save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
+    write_settings(
+        {
+            "peft_type": GATED_PREFIX,
+            "base_model_name_or_path": backbone.name,
+            "num_virtual_tokens": method.n_virtual_tokens,
+        },
+        folder,
+    )
 
 
 def _peft_config(method: LoRA | Prefix | Bottleneck, anatomy: Anatomy) -> Any:
@@ -284,7 +313,8 @@ def _method_from(settings: dict[str, Any], kind: str, backbone: Backbone) -> Met
     """Reads a method back from peft's settings."""
     try:
         if kind == "prefix":
-            return Prefix(int(settings["num_virtual_tokens"]), bool(settings.get("zero_gate")))
+            gated = settings["peft_type"] == GATED_PREFIX
+            return Prefix(int(settings["num_virtual_tokens"]), zero_gate=gated)
         if kind == "bottleneck":
             fields = ("size", "variant", "activation", "scale")
             return Bottleneck(**{name: settings[name] for name in fields})
@@ -310,7 +340,8 @@ def _adapted(backbone: Backbone, model: Any, method: Method) -> Backbone:
 
 
 def _require_bare(backbone: Backbone) -> None:
-    if hasattr(backbone.model, "peft_config"):
+    kinds = {type(module).__name__ for module in backbone.model.modules()}
+    if hasattr(backbone.model, "peft_config") or "GatedPrefix" in kinds:
         raise AdapterError(
             "base to adapt",
             expected="one without an adapter",

@@ -1,6 +1,8 @@
 """An adapter's folder: which files it holds, their digest, and reading them safely.
 
-- LoRA, prefix, bottleneck: peft's `adapter_config.json` and `adapter_model.safetensors`.
+- LoRA, prefix, bottleneck: peft's `adapter_config.json` and `adapter_model.safetensors`;
+  a prefix with a gate has the peft_type "GATED_PREFIX", so that peft does not take it for
+  a plain one.
 - Full tuning: a whole model folder, `config.json` (transformers) and `model*.safetensors`.
 - Either: `base.json` with name, digest and revision of the base that it was trained on;
   `head.safetensors` if a head was trained with it; the tokenizer's files.
@@ -11,6 +13,7 @@ Nothing is ever unpickled and nothing of a folder is run.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +24,7 @@ from common.task import digest_of
 __all__ = [
     "BASE",
     "CONFIG",
+    "GATED_PREFIX",
     "WEIGHTS",
     "Kind",
     "adapter_digest",
@@ -30,6 +34,7 @@ __all__ = [
     "require_base",
     "unfit",
     "write_base",
+    "write_settings",
 ]
 
 Kind = Literal["lora", "prefix", "bottleneck", "full"]
@@ -37,9 +42,15 @@ Kind = Literal["lora", "prefix", "bottleneck", "full"]
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 BASE = "base.json"
+GATED_PREFIX = "GATED_PREFIX"  # peft_type
 
 _MODEL_CONFIG = "config.json"
-_KINDS: dict[str, Kind] = {"LORA": "lora", "PREFIX_TUNING": "prefix", "BOTTLENECK": "bottleneck"}
+_KINDS: dict[str, Kind] = {
+    "BOTTLENECK": "bottleneck",
+    GATED_PREFIX: "prefix",
+    "LORA": "lora",
+    "PREFIX_TUNING": "prefix",
+}
 
 
 def kind_of(folder: Path) -> Kind:
@@ -71,6 +82,12 @@ def write_base(backbone: Backbone, folder: Path) -> None:
     """Writes which base an adapter was trained on."""
     base = {"name": backbone.name, "digest": backbone.digest, "revision": backbone.revision}
     (folder / BASE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
+
+
+def write_settings(settings: Mapping[str, Any], folder: Path) -> None:
+    """Writes an adapter's settings, for a method that peft has not."""
+    text = json.dumps(dict(sorted(settings.items())), indent=2)
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def require_base(folder: Path, backbone: Backbone) -> None:

@@ -29,7 +29,7 @@ def saved(base, tmp_path):
     return adapter, tmp_path / "lora"
 
 
-@pytest.mark.parametrize("method", [LoRA(), Prefix(4), Bottleneck(), Full()])
+@pytest.mark.parametrize("method", [LoRA(), Prefix(4), Prefix(4, True), Bottleneck(), Full()])
 def test_a_folder_says_its_kind(base, method, tmp_path):
     """As the method that wrote it."""
     save_adapter(attach_new(base, method), tmp_path / "made")
