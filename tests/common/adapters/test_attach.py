@@ -22,7 +22,7 @@ from common.adapters.attach import (
 )
 from common.adapters.heads import Head, load_head
 from common.adapters.methods import Bottleneck, Full, LoRA, Prefix
-from common.backbones import load_backbone, wrap_network
+from common.backbones import load_backbone, load_lm_head, wrap_network
 from common.errors import AdapterError
 from tests.tiny_bert import make_tiny_bert
 from tests.tiny_models import FAMILIES, make_tiny, tiny_swin_unetr, tiny_vit
@@ -311,3 +311,32 @@ def test_the_kits_adapter_loads_as_it_always_did():
     assert adapter.digest == pinned
     assert adapter.method == LoRA(dropout=0.1)
     assert adapter.n_parameters == 73728
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "lora named"])
+def test_a_padded_row_is_answered_as_if_it_came_alone(any_base, name):
+    """Padding and neighbours change nothing, whatever the method."""
+    method = _suits(METHODS[name], any_base)
+    if method is None or any_base.tokenizer is None:
+        pytest.skip("refused, or no rows of tokens")
+    model = _trained(attach_new(any_base, method)).backbone.model
+    together = _outputs(any_base, model)
+    with torch.inference_mode():
+        for ids, found in (([4, 5, 7, 6, 9, 8], together[:6]), ([4, 8, 9], together[6:])):
+            row = torch.tensor([ids])
+            alone = model(input_ids=row, attention_mask=torch.ones_like(row)).last_hidden_state
+            torch.testing.assert_close(found, alone[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lora", "prefix", "prefix zero gate", "pfeiffer", "full"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_adapted_language_model_keeps_its_head(name, tied, tmp_path):
+    """A tied head is the adapted model's own embedding; one apart is the base's."""
+    base = load_backbone(make_tiny("qwen3", tmp_path / "base", tied=tied))
+    adapted = attach_new(base, METHODS[name]).backbone
+    head = load_lm_head(adapted)
+    assert torch.equal(head, load_lm_head(base))
+    if tied:
+        embedding = next(p for n, p in adapted.model.named_parameters() if "embed_tokens" in n)
+        assert head is embedding
+        assert head.requires_grad == (name == "full")
