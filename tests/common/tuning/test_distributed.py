@@ -127,7 +127,10 @@ class TestEquality:
 class TestResume:
     """Rank 0 writes checkpoints; all go on from them to the same bits."""
 
-    @pytest.mark.parametrize(("n_processes", "dies", "dies_at"), [(2, 0, 5), (3, 2, 4)])
+    @pytest.mark.parametrize(
+        ("n_processes", "dies", "dies_at"),
+        [(2, 0, 5), pytest.param(3, 2, 4, marks=pytest.mark.slow)],
+    )
     def test_a_killed_run_resumed_equals_an_uninterrupted_one(
         self, models, tmp_path, n_processes, dies, dies_at
     ):
@@ -283,21 +286,21 @@ class TestStart:
 
     def test_torchrun_gives_the_ranks(self, models, tmp_path):
         """Both ranks report what one process learns."""
-        script = tmp_path / "script.py"
-        script.write_text(_TORCHRUN.format(model=str(models["encoder"]), out=str(tmp_path)))
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        subprocess.run(
-            [*launcher, "--nproc-per-node", "2", str(script)],
-            env=_environment(),
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
+        text = _TORCHRUN.format(model=str(models["encoder"]), out=str(tmp_path))
+        done = _run_torchrun(text, tmp_path)
+        assert done.returncode == 0, done.stderr
         job = _job(models["encoder"], LoRA(rank=4))
         expected = _losses(fit_job(job, ALONE)).tolist()
         for rank in range(2):
             found = json.loads((tmp_path / f"losses-{rank}.json").read_text())
             assert found == pytest.approx(expected, abs=1e-5)
+
+    def test_torchrun_ends_all_when_one_is_killed(self, tmp_path):
+        """Its agent sees the signal, tells it, and ends the other."""
+        done = _run_torchrun(_KILLED.format(folder=str(tmp_path)), tmp_path)
+        assert done.returncode == 1
+        assert "(exitcode: -9) local_rank: 1" in done.stderr
+        _require_gone(tmp_path, 2)
 
     @pytest.mark.parametrize("way", ["file", "standard input"])
     def test_a_script_needs_no_guard_for_what_modules_define(self, tmp_path, way):
@@ -381,6 +384,11 @@ outcome = run_distributed(partial(fit_job, _job({model!r}, LoRA(rank=4))), devic
 losses = [record.loss for record in outcome.state.steps]
 Path({out!r}, "losses-" + os.environ["RANK"] + ".json").write_text(json.dumps(losses))
 """
+_KILLED = """
+from common.tuning.distributed import run_distributed
+from tests.common.tuning.rank_jobs import Report
+run_distributed(Report({folder!r}, "kill"), device="cpu")
+"""
 _PLAIN = """
 print("started", flush=True)
 from common.tuning.distributed import run_distributed
@@ -456,3 +464,17 @@ def _run_script(text, folder, *, stdin=False):
     process = _start_script(text, folder, stdin=stdin)
     output, errors = process.communicate(text if stdin else None, timeout=60)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def _run_torchrun(text, folder):
+    script = folder / "script.py"
+    script.write_text(text)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return subprocess.run(
+        [*launcher, "--nproc-per-node", "2", str(script)],
+        env=_environment(),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
