@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.adapters.heads import TooLong
+from common.adapters.windows import cut_windows
 from common.errors import TableError
 from common.tuning.datasets import Examples, Target, TaskKind
-from common.tuning.recipe import TooLong
 
 __all__ = ["IGNORED", "Batch", "BatchPlan", "Encoded", "collate", "cut_step", "encode"]
 
@@ -317,10 +318,8 @@ def _targets(encoded: Encoded, rows: Sequence[int]) -> Tensor:
 
 
 def _parts(tokenizer: Any, text: str, max_tokens: int) -> tuple[Window, ...]:
-    parts = tokenizer(text, truncation=True, max_length=max_tokens, return_overflowing_tokens=True)[
-        "input_ids"
-    ]
-    return tuple(tuple(part) for part in parts)
+    parts = cut_windows(tokenizer, [text], max_tokens=[max_tokens], too_long=["chunk"])
+    return tuple(part.token_ids for part in parts)
 
 
 def _blocks(ids: Sequence[int], max_tokens: int) -> list[Window]:

@@ -11,17 +11,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
+from common.adapters.heads import HeadTask, Label
 from common.errors import TableError
 from common.task import Array, digest_of
 
-__all__ = ["Examples", "Label", "Target", "TaskKind", "read_examples"]
+__all__ = ["Examples", "Target", "TaskKind", "read_examples"]
 
-TaskKind = Literal["classification", "multi_label", "regression", "causal_lm"]
-Label = str | int
+TaskKind = HeadTask
 Target = int | float | tuple[int, ...] | None
 
 _SPANS_SHOWN = 40  # of rows per kind of fault; a longer list is counted

@@ -14,16 +14,16 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
+from common.adapters.heads import TooLong
 from common.adapters.methods import Method
 from common.errors import TuningError
 from common.task import digest_of
 from common.tuning.datasets import TaskKind
 
-__all__ = ["PrecisionName", "Recipe", "Schedule", "TooLong", "default_learning_rate"]
+__all__ = ["PrecisionName", "Recipe", "Schedule", "default_learning_rate"]
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp8"]
 Schedule = Literal["linear", "cosine", "constant"]
-TooLong = Literal["refuse", "chunk"]
 
 _FULL_RATE = {"causal_lm": 2e-5}
 _ENCODER_RATE = 5e-5

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.adapters.anatomy import anatomy_of
+from common.adapters.heads import TooLong
 from common.adapters.methods import LoRA, Method
 from common.backbones import Backbone, load_backbone
 from common.errors import TuningError
@@ -27,7 +28,6 @@ from common.tuning.recipe import (
     PrecisionName,
     Recipe,
     Schedule,
-    TooLong,
     default_learning_rate,
 )
 from common.tuning.tuned import TunedModel

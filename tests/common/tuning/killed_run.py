@@ -19,6 +19,7 @@ METHODS = {
     "bottleneck": Bottleneck(size=4),
     "prefix": Prefix(4),
     "full": Full(),
+    "gated": Prefix(4, zero_gate=True),
 }
 
 
