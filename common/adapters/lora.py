@@ -18,7 +18,7 @@ forward pass.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from peft.tuners.lora import Linear as PeftLinear
@@ -28,9 +28,6 @@ from torch.nn import functional
 from common.adapters.float8 import Float8Linear, backward_product, float8_product, quantise
 from common.adapters.frozen import FrozenLinear, frozen_product, takes_onednn
 from common.adapters.low_rank_add import add_low_rank
-
-if TYPE_CHECKING:
-    from common.adapters.joint import JointProjection
 
 __all__ = ["FusedLoRALinear", "adapted_linear", "fuse_lora", "unfuse_lora"]
 
@@ -58,8 +55,6 @@ def unfuse_lora(model: nn.Module) -> int:
 class FusedLoRALinear(PeftLinear):  # type: ignore[misc]
     """peft's LoRA linear layer with the fused forward pass; made by `fuse_lora` only."""
 
-    joint: JointProjection | None = None
-
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Returns `(..., out_features)` for `x` of `(..., in_features)`."""
         name = self._fusible_adapter()
@@ -68,8 +63,6 @@ class FusedLoRALinear(PeftLinear):  # type: ignore[misc]
             return result
         dropout = self.lora_dropout[name]
         plain = isinstance(dropout, nn.Identity) or not self.training
-        if plain and self.joint is not None:
-            return self.joint.output(self, x)
         return adapted_linear(
             x,
             self.base_layer,
@@ -122,6 +115,8 @@ def adapted_linear(
     if adapted is not None:
         adapted = adapted.to(dtype)
     y: Tensor
+    if _pays_to_merge(x, base):
+        return functional.linear(x, torch.addmm(base.weight.to(dtype), up, down), bias)
     if isinstance(base, Float8Linear):
         y = _AdaptedFloat8.apply(x, adapted, bias, down, up, *base.tensors())
     else:
@@ -134,6 +129,21 @@ def _working_type(x: Tensor) -> torch.dtype:
     if torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return x.dtype
+
+
+def _pays_to_merge(x: Tensor, base: nn.Linear | Float8Linear) -> bool:
+    """Returns whether W + s B A, made for this call alone, is less work than two products.
+
+    It is on a GPU that reads many tokens without a gradient: the low-rank product writes
+    and reads `tokens x out_features`, the sum of the weights `out_features x in_features`.
+    The result is that of a merged adapter, rounding included.
+    """
+    if not x.is_cuda or torch.is_grad_enabled() or isinstance(base, Float8Linear):
+        return False
+    n_tokens = x.numel() // x.shape[-1]
+    return n_tokens * (base.in_features + 2 * base.out_features) > (
+        3 * base.in_features * base.out_features
+    )
 
 
 class _AdaptedDense(torch.autograd.Function):

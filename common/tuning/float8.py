@@ -11,8 +11,6 @@ from __future__ import annotations
 from torch import nn
 
 from common.adapters.float8 import Float8Linear
-from common.adapters.joint import JointProjection
-from common.adapters.lora import FusedLoRALinear
 from common.errors import MissingExtraError
 from common.tuning.blocks import repeated_blocks
 
@@ -33,13 +31,6 @@ def freeze_in_float8(network: nn.Module, *, keep_transposed: bool = False) -> in
     """
     n_replaced = 0
     for block in repeated_blocks(network):
-        groups = {
-            id(module.joint): module.joint
-            for module in block.modules()
-            if isinstance(module, FusedLoRALinear) and module.joint is not None
-        }
-        for group in groups.values():
-            n_replaced += _quantise_group(group, keep_transposed)
         for parent in list(block.modules()):
             for name, child in list(parent.named_children()):
                 if _can_freeze(child):
@@ -82,13 +73,6 @@ def train_in_float8(network: nn.Module) -> int:
 def divisible_by_16(module: nn.Module) -> bool:
     """Returns whether `module` is a linear layer of sizes that FP8 products take."""
     return type(module) is nn.Linear and not (module.in_features % 16 or module.out_features % 16)
-
-
-def _quantise_group(group: JointProjection, keep_transposed: bool) -> int:
-    if isinstance(group.base, Float8Linear) or not divisible_by_16(group.base):
-        return 0
-    group.quantise(keep_transposed=keep_transposed)
-    return len(group.members)
 
 
 def _can_freeze(module: nn.Module) -> bool:
