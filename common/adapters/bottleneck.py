@@ -17,6 +17,8 @@ Reading such a folder with peft alone needs `register()` first.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -255,6 +257,18 @@ class BottleneckModel(BaseTuner):  # type: ignore[misc]  # peft ships no types
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *_args: Any, **kwargs: Any) -> Iterator[None]:
+        """Refuses `adapter_names`, which peft would drop: all rows would get one adapter."""
+        if kwargs.get("adapter_names") is not None:
+            raise AdapterError(
+                "adapter_names",
+                expected="one adapter for all rows of a batch, chosen with set_adapter",
+                found="one for each row",
+                remedy="Serve rows with adapters of their own in an AdapterBank.",
+            )
+        yield
 
     def _unload_and_optionally_merge(self, merge: bool = True, **options: Any) -> nn.Module:
         """Takes the adapters off; all of them are checked before the first layer changes."""

@@ -206,6 +206,13 @@ def test_a_bfloat16_base_keeps_adapters_in_float32():
     assert torch.equal(_output(adapted), _output(model))
 
 
+def test_an_adapter_for_each_row_is_refused_where_peft_would_give_all_one():
+    adapted = _randomise(_adapted(_text_model("bert")))
+    with pytest.raises(AdapterError, match="AdapterBank"):
+        adapted(input_ids=IDS, attention_mask=MASK, adapter_names=["__base__", "default"])
+    assert _output(adapted).isfinite().all()
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"variant": "serial"}, {"activation": "nothing"}, {"size": 0}, {"scale": 0.0}],
