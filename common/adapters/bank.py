@@ -26,9 +26,10 @@ from torch import Tensor
 
 from common.adapters.attach import _sharing_copy
 from common.adapters.bank_folder import FolderReader, StoredAdapter, read_weights
-from common.adapters.bank_layers import RowGroup, adapted_rows, patch_linears
+from common.adapters.bank_layers import PrefixLayout, RowGroup, adapted_rows, patch_linears
 from common.adapters.bank_store import AdmissionCache, CacheCounts
 from common.adapters.heads import TooLong
+from common.adapters.prefix_attention import prefixed_rows, route_attention, shifted_positions
 from common.adapters.windows import (
     Window,
     average_by_text,
@@ -79,6 +80,7 @@ class AdapterBank:
         self._backbone = backbone
         self._too_long: TooLong = too_long
         self._model = _serving_copy(backbone, device, dtype)
+        self._no_prefix = _route_prefixes(self._model)
         self._reader = FolderReader(backbone, MappingProxyType(patch_linears(self._model)))
         self._lock = threading.Lock()
         self._stored: dict[str, StoredAdapter] = {}
@@ -115,6 +117,8 @@ class AdapterBank:
                 stay as they are.
         """
         stored = self._reader.read(name, Path(folder), digest=digest)
+        if self._no_prefix is not None and stored.kind == "prefix":
+            raise self._no_prefix
         with self._lock:
             replaced = self._stored.get(name)
             self._stored[name] = stored
@@ -259,9 +263,15 @@ class AdapterBank:
         device = next(self._model.parameters()).device
         rows = torch.tensor(order, device=device)
         ids, mask = input_ids.to(device)[rows], attention_mask.to(device)[rows]
-        with adapted_rows(groups):
-            hidden: Tensor = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
-        return hidden[rows.argsort()]
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        shifts = [_shift(stored[row]) for row in order]
+        if any(shifts):
+            shift = torch.tensor(shifts, device=device)
+            inputs["position_ids"] = shifted_positions(self._model.config, ids, shift)
+        prefixes = [group.prefix_rows() for group in groups]
+        with adapted_rows(groups), prefixed_rows([one for one in prefixes if one is not None]):
+            hidden: Tensor = self._model(**inputs).last_hidden_state
+        return hidden if order == sorted(order) else hidden[rows.argsort()]
 
     def _groups(self, stored: Sequence[StoredAdapter | None]) -> tuple[list[int], list[RowGroup]]:
         """Orders rows by layout and adapter; returns the order and the groups in it."""
@@ -298,6 +308,22 @@ def _serving_copy(
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False  # nothing is generated, so no keys need keeping
     return model.eval()
+
+
+def _route_prefixes(model: Any) -> AdapterError | None:
+    """Opens the attention to prefixes; returns why, if it cannot be."""
+    own = model.config._attn_implementation  # transformers has no public reader
+    try:
+        route_attention(model)
+    except AdapterError as error:
+        model.config._attn_implementation = own  # as above
+        return error
+    return None
+
+
+def _shift(stored: StoredAdapter | None) -> int:
+    """Returns how far an adapter moves the positions of its row."""
+    return stored.layout.shift if stored and isinstance(stored.layout, PrefixLayout) else 0
 
 
 def _stretches(items: Sequence[object]) -> Iterator[tuple[int, int]]:

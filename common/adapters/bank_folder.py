@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.adapters.bank_layers import Layout
+from common.adapters.bank_layers import Layout, PrefixLayout
 from common.adapters.bank_layouts import Factors, Layouts
 from common.adapters.folder import (
     CONFIG,
@@ -26,6 +26,7 @@ from common.adapters.folder import (
     require_base,
 )
 from common.adapters.heads import HEAD, Head, load_head
+from common.adapters.methods import Prefix
 from common.adapters.weights_file import read_bytes, read_header
 from common.backbones import Backbone
 from common.errors import AdapterError
@@ -101,6 +102,9 @@ class FolderReader:
         header = read_header(data)
         layout, factors = self._layouts.find(kind, read_json(folder / CONFIG), header)
         room = self._backbone.max_tokens
+        if isinstance(layout, PrefixLayout):
+            prefix = Prefix(layout.n_virtual_tokens, layout.gates is not None)
+            room = prefix.max_tokens(self._layouts.anatomy, room)
         has_head = (folder / HEAD).is_file()
         width = self._backbone.hidden_size
         return StoredAdapter(

@@ -19,12 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from common.adapters.frozen import FrozenLinear, frozen_product, takes_onednn
+from common.adapters.prefix_attention import EMBEDDINGS, GATES, PrefixRows, PrefixWeights
 
 __all__ = [
     "BankLinear",
     "BottleneckLayout",
     "Layout",
     "LoraLayout",
+    "PrefixLayout",
     "RowGroup",
     "Slot",
     "adapted_rows",
@@ -91,6 +93,41 @@ class BottleneckLayout(Layout):
     activation: Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True, eq=False)
+class PrefixLayout(Layout):
+    """Layout of prefixes of one length.
+
+    Args:
+        embeddings: `(P, layers * 2 * kv_heads * head_dim)`, as peft lays them out.
+        gates: `(layers, heads)`; None for a prefix that shares the text's softmax.
+        n_kv_heads: Heads of key and value.
+        head_dim: Width of a head.
+    """
+
+    embeddings: Slot
+    gates: Slot | None
+    n_kv_heads: int
+    head_dim: int
+
+    @property
+    def n_virtual_tokens(self) -> int:
+        """Length P."""
+        return self.embeddings.shape[0]
+
+    @property
+    def shift(self) -> int:
+        """How far the prefix moves the positions of its row."""
+        return 0 if self.gates else self.n_virtual_tokens
+
+    def weights(self, flat: Tensor) -> PrefixWeights:
+        """Returns the prefix in an adapter's flat tensor, without a copy."""
+        tensors = {EMBEDDINGS: self.embeddings.of(flat[None])[0]}
+        if self.gates is not None:
+            tensors[GATES] = self.gates.of(flat[None])[0]
+        sizes = {"n_kv_heads": self.n_kv_heads, "head_dim": self.head_dim}
+        return PrefixWeights.of(tensors, **sizes)
+
+
 @dataclass
 class RowGroup:
     """Consecutive rows of a batch whose adapters have one layout.
@@ -104,6 +141,17 @@ class RowGroup:
     runs: Sequence[tuple[int, int, Tensor]]
     _stacked: tuple[int, Tensor] | None = field(default=None, repr=False)
     _kept: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def prefix_rows(self) -> PrefixRows | None:
+        """Returns the rows' prefixes, if that is what their adapters are."""
+        if not isinstance(self.layout, PrefixLayout):
+            return None
+        prefixes = [
+            prefix
+            for lo, hi, flat in self.runs
+            for prefix in [self.layout.weights(flat)] * (hi - lo)
+        ]
+        return PrefixRows(self.runs[0][0], prefixes)
 
     def update(self, site: str, x: Tensor, y: Tensor) -> None:
         """Adds the rows' updates to the output `y` of the layer `site` with input `x`.

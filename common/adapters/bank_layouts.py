@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 from transformers.activations import ACT2FN
 
 from common.adapters.anatomy import Anatomy, anatomy_of
-from common.adapters.bank_layers import BottleneckLayout, Layout, LoraLayout, Slot
+from common.adapters.bank_layers import BottleneckLayout, Layout, LoraLayout, PrefixLayout, Slot
 from common.adapters.folder import CONFIG, Kind, unfit
+from common.adapters.methods import Prefix
+from common.adapters.prefix_attention import EMBEDDINGS, GATES
 from common.adapters.weights_file import Header
 from common.errors import AdapterError
 
@@ -86,6 +88,8 @@ class Layouts:
         """
         if kind == "bottleneck":
             return self._bottleneck(settings, header)
+        if kind == "prefix":
+            return self._prefix(settings, header), ()
         return self._lora(settings, header)
 
     def _lora(self, settings: Mapping[str, Any], header: Header) -> tuple[Layout, Factors]:
@@ -109,6 +113,28 @@ class Layouts:
         scaled = [(up, scale) for slots in layout.sites.values() for up in slots[2:]]
         return layout, _factors(layout, scaled)
 
+    def _prefix(self, settings: Mapping[str, Any], header: Header) -> PrefixLayout:
+        if settings.get("modules_to_save"):
+            raise _own_weights("modules_to_save")
+        layout = self._known.get(("prefix", header.tensors))
+        if isinstance(layout, PrefixLayout):
+            return layout
+        anatomy = self.anatomy
+        slots = {
+            name: Slot(0, first, (shape[0], math.prod(shape[1:])))
+            for name, shape, first in header.tensors
+        }
+        embeddings, gates = slots.get(EMBEDDINGS), slots.get(GATES)
+        width = anatomy.n_layers * 2 * anatomy.n_kv_heads * anatomy.head_dim
+        fits = embeddings is not None and embeddings.shape[1] == width
+        fits &= gates is None or gates.shape == (anatomy.n_layers, anatomy.n_heads)
+        if embeddings is None or not fits or len(slots) != 1 + (gates is not None):
+            raise unfit(f"{EMBEDDINGS} (P, {width}), and {GATES} if it is gated", "other tensors")
+        Prefix(embeddings.shape[0], gates is not None).require(anatomy)
+        blocks = ((0, header.n_elements),)
+        made = PrefixLayout(blocks, embeddings, gates, anatomy.n_kv_heads, anatomy.head_dim)
+        return self._shared(("prefix", header.tensors), made)
+
     def _shared(self, key: tuple[object, ...], layout: _L) -> _L:
         """Keeps a layout; where a thread was faster, returns that one's."""
         known = self._known.setdefault(key, layout)
@@ -116,7 +142,7 @@ class Layouts:
 
     def _sources(self, sites: Iterable[str]) -> dict[str, str]:
         """Returns for the end of each feed-forward part its first layer."""
-        anatomy = self._anatomy
+        anatomy = self.anatomy
         first, last = anatomy.feed_forward_input, anatomy.feed_forward_output
         sources = {site: site.removesuffix(last) + first for site in sites}
         for site, source in sources.items():
@@ -125,7 +151,8 @@ class Layouts:
         return sources
 
     @cached_property
-    def _anatomy(self) -> Anatomy:
+    def anatomy(self) -> Anatomy:
+        """The base's build."""
         return anatomy_of(self.config)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from common.adapters.anatomy import anatomy_of
 from common.adapters.attach import Adapter, _sharing_copy, count_trained, save_adapter
 from common.adapters.bank import AdapterBank
-from common.adapters.methods import Bottleneck, LoRA
+from common.adapters.methods import Bottleneck, LoRA, Prefix
 from common.backbones import load_backbone
 from common.errors import AdapterError, InputError, TaskError
 from tests.common.adapters.bank_rows import (
@@ -70,6 +71,29 @@ class TestMixedBatches:
         names = ["houlsby", "pfeiffer", None, "parallel", "lora", "scaled", "parallel", "pfeiffer"]
         assert largest_delta(bank, base, folders, names) <= 1e-5
         assert largest_delta(bank, base, folders, ["parallel"] * 5) <= 1e-5
+
+    def test_every_method_shares_one_batch(self, base, tmp_path):
+        """LoRA, prefixes of both forms and two lengths, a bottleneck, and the base."""
+        methods = {
+            "lora": LoRA(rank=2, targets="all-linear"),
+            "gated": Prefix(3, zero_gate=True),
+            "bottleneck": Bottleneck(size=4),
+        }
+        if Prefix(3).refusal(anatomy_of(base)) is None:
+            methods |= {"prefix": Prefix(3), "again": Prefix(3), "long": Prefix(5)}
+        folders = {
+            name: save_random(base, tmp_path / name, method, seed=seed, scale=0.5)
+            for seed, (name, method) in enumerate(methods.items())
+        }
+        for name in ("lora", "bottleneck"):
+            folders[name] = save_random(base, tmp_path / f"mild {name}", methods[name])
+        bank = AdapterBank(base, folders=folders)
+        names = [*folders, None, *reversed(folders), None, "gated"]
+        assert largest_delta(bank, base, folders, names) <= 1e-5
+        ids, mask = made_batch(base, len(names))
+        plain = bank.hidden_states(ids, mask, [None] * len(names))
+        moved = (bank.hidden_states(ids, mask, names) - plain).abs().amax((1, 2))
+        assert all((x > 1e-3) == (name is not None) for x, name in zip(moved, names, strict=True))
 
     def test_one_adapter_for_all_rows_and_long_runs_equal_too(self, bert, loras):
         """These take other routes through the layers."""
@@ -171,6 +195,16 @@ class TestPredict:
         assert bank.predict([long], ["a"])[0].arrays["embedding"].shape == (16,)
         with pytest.raises(TaskError, match="at most 32 tokens"):
             AdapterBank(bert, folders=loras, too_long="refuse").predict([long], ["a"])
+
+    def test_a_prefix_leaves_less_room(self, bert, tmp_path):
+        """31 tokens fit the base and a gated prefix, and not behind a plain one of 3."""
+        gated = save_random(bert, tmp_path / "gated", Prefix(3, zero_gate=True))
+        plain = save_random(bert, tmp_path / "plain", Prefix(3))
+        bank = AdapterBank(bert, folders={"gated": gated, "plain": plain}, too_long="refuse")
+        text = " ".join(["risk"] * 29)
+        bank.predict([text, text], [None, "gated"])
+        with pytest.raises(TaskError, match="at most 29 tokens"):
+            bank.predict([text], ["plain"])
 
     def test_more_rows_than_one_batch_holds_come_back_in_order(self, bert, loras):
         """900 rows of 11 tokens are run in two batches."""

@@ -10,9 +10,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from common.adapters.bank import AdapterBank
+from common.adapters.methods import Bottleneck, LoRA, Prefix
 from common.backbones import load_backbone
 from common.errors import AdapterError
-from tests.common.adapters.bank_rows import TEXTS, WEIGHTS, save_three_loras
+from tests.common.adapters.bank_rows import (
+    TEXTS,
+    WEIGHTS,
+    largest_delta,
+    save_random,
+    save_three_loras,
+)
 from tests.tiny_models import make_tiny
 
 
@@ -144,3 +151,35 @@ class TestRefusals:
             "target_modules", "task_type", "use_rslora", "velora_config",
         }  # fmt: skip
         assert set(LoraConfig().to_dict()) == harmless | set(_LORA_NEEDS)
+
+    def test_a_base_without_a_way_in_for_prefixes_serves_the_rest(self, tmp_path):
+        """DeBERTa-v2 takes LoRA; a prefix on it would be ignored in silence, so it is refused."""
+        base = load_backbone(make_tiny("deberta-v2", tmp_path / "deberta"))
+        lora = save_random(base, tmp_path / "lora", LoRA(rank=2))
+        bank = AdapterBank(base, folders={"lora": lora})
+        assert largest_delta(bank, base, {"lora": lora}, ["lora", None, "lora"]) <= 1e-5
+        prefix = shutil.copytree(lora, tmp_path / "prefix")
+        save_file({"prompt_embeddings": torch.zeros(3, 2 * 2 * 16)}, prefix / WEIGHTS)
+        settings = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 3}
+        (prefix / "adapter_config.json").write_text(json.dumps(settings))
+        with pytest.raises(AdapterError, match="relative positions"):
+            bank.load("prefix", prefix)
+
+    def test_prefixes_and_bottlenecks_of_other_shapes_are_refused(self, bert, tmp_path):
+        """A prefix for 3 layers, a gate too many, a bottleneck without its way up."""
+        prefix = save_random(bert, tmp_path / "prefix", Prefix(3, zero_gate=True))
+        bottleneck = save_random(bert, tmp_path / "bottleneck", Bottleneck(size=2))
+        bank = AdapterBank(bert, folders={"prefix": prefix, "bottleneck": bottleneck})
+        tensors = load_file(prefix / WEIGHTS)
+        wide = {**tensors, "prompt_embeddings": torch.zeros(3, 3 * 2 * 16)}
+        gates = {**tensors, "prompt_gates": torch.zeros(3, 2)}
+        more = {**tensors, "other": torch.zeros(1)}
+        for changed in (wide, gates, more, {"prompt_gates": tensors["prompt_gates"]}):
+            save_file(changed, prefix / WEIGHTS)
+            with pytest.raises(AdapterError, match="prompt_embeddings"):
+                bank.load("again", prefix)
+        tensors = load_file(bottleneck / WEIGHTS)
+        save_file({n: x for n, x in tensors.items() if "up.bias" not in n}, bottleneck / WEIGHTS)
+        with pytest.raises(AdapterError, match="with biases"):
+            bank.load("again", bottleneck)
+        assert bank.names == ("bottleneck", "prefix")
