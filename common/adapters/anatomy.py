@@ -41,8 +41,7 @@ def anatomy_of(network: Any) -> Anatomy:
         "network to adapt",
         expected=f"one of {', '.join(FAMILIES)}",
         found=family or type(network).__name__,
-        remedy="Take a network of one of these families, or tune all its weights without an "
-        "adapter.",
+        remedy="Take a network of one of these families.",
     )
 
 

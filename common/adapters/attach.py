@@ -25,6 +25,7 @@ from common.adapters.folder import (
     kind_of,
     read_json,
     read_tensors,
+    remove_saved,
     require_base,
     unfit,
     write_base,
@@ -47,6 +48,7 @@ __all__ = [
     "count_trained",
     "merge_adapter",
     "save_adapter",
+    "sharing_copy",
     "starting_distance",
 ]
 
@@ -142,10 +144,16 @@ def save_adapter(adapter: Adapter, folder: Path, *, head: Head | None = None) ->
         adapter: What to save.
         folder: Where; made if it is not there.
         head: The head trained with it.
+
+    An adapter that was saved there before gives way to it.
+
+    Raises:
+        AdapterError: The folder holds a model that was not saved by this function.
     """
     from common.adapters.heads import save_head
 
     folder.mkdir(parents=True, exist_ok=True)
+    remove_saved(folder)
     backbone = adapter.backbone
     if isinstance(adapter.method, Full):
         save_whole(backbone, folder)
@@ -182,7 +190,7 @@ def merge_adapter(adapter: Adapter) -> Backbone:
             remedy="Serve it unmerged, or train LoRA where a merged model is needed.",
         )
     model = adapter.backbone.model
-    merged = _sharing_copy(model, but=_written_by_merging(model)).merge_and_unload()
+    merged = sharing_copy(model, but=_written_by_merging(model)).merge_and_unload()
     backbone = adapter.backbone
     key = adapter.digest or _state_digest(model)
     return replace(
@@ -220,7 +228,7 @@ def _with_new(model: Any, method: LoRA | Prefix | Bottleneck, anatomy: Anatomy) 
     if _is_gated(method):
         return _with_gated_prefix(model, method)
     with _without_deprecations():
-        adapted = get_peft_model(_sharing_copy(model), _peft_config(method, anatomy))
+        adapted = get_peft_model(sharing_copy(model), _peft_config(method, anatomy))
     if isinstance(method, Prefix):
         normal_(adapted.prompt_encoder["default"].embedding.weight, std=_PREFIX_STD)
     return adapted
@@ -241,7 +249,7 @@ def _with_saved(model: Any, method: Method, folder: Path, tensors: dict[str, Any
         config = PeftConfig.from_pretrained(str(folder))
         config.task_type = "FEATURE_EXTRACTION" if isinstance(method, Prefix) else None
         with _without_deprecations():
-            adapted = PeftModel.from_pretrained(_sharing_copy(model), str(folder), config=config)
+            adapted = PeftModel.from_pretrained(sharing_copy(model), str(folder), config=config)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise unfit("tensors and targets that fit the base", type(error).__name__) from error
     slots = get_peft_model_state_dict(adapted, save_embedding_layers=False)
@@ -259,7 +267,7 @@ def _with_gated_prefix(model: Any, method: Prefix, tensors: dict[str, Any] | Non
     """Attaches a prefix of our own route, which is no peft model."""
     from common.adapters.prefix import attach_gated_prefix, load_gated_prefix
 
-    adapted = _sharing_copy(model)
+    adapted = sharing_copy(model)
     attach_gated_prefix(adapted, method.n_virtual_tokens)
     if tensors is not None:
         load_gated_prefix(adapted, tensors)
@@ -362,7 +370,7 @@ def _checkpoints(model: Any) -> bool:
     return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
-def _sharing_copy(model: Any, *, but: Collection[int] = ()) -> Any:
+def sharing_copy(model: Any, *, but: Collection[int] = ()) -> Any:
     """Copies a module's structure but not its tensors, except those with an id in `but`."""
     tensors = (*model.parameters(), *model.buffers())
     return copy.deepcopy(model, {id(x): x for x in tensors if id(x) not in but})

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.adapters.attach import _sharing_copy
+from common.adapters.attach import sharing_copy
 from common.adapters.bank_folder import FolderReader, StoredAdapter, read_weights
 from common.adapters.bank_layers import PrefixLayout, RowGroup, adapted_rows, patch_linears
 from common.adapters.bank_store import AdmissionCache, CacheCounts
@@ -302,7 +302,7 @@ def _serving_copy(
     own = next(backbone.model.parameters())
     wanted = (torch.device(device or own.device), dtype or own.dtype)
     if wanted == (own.device, own.dtype):
-        model = _sharing_copy(backbone.model)
+        model = sharing_copy(backbone.model)
     else:
         model = copy.deepcopy(backbone.model).to(device=wanted[0], dtype=wanted[1])
     if getattr(model.config, "use_cache", False):

@@ -31,6 +31,7 @@ __all__ = [
     "kind_of",
     "read_json",
     "read_tensors",
+    "remove_saved",
     "require_base",
     "unfit",
     "write_base",
@@ -131,6 +132,25 @@ def read_tensors(path: Path) -> dict[str, Any]:
     except (OSError, SafetensorError) as error:
         raise unfit(f"safetensors in {path.name}", "a damaged file") from error
     return tensors
+
+
+def remove_saved(folder: Path) -> None:
+    """Removes the files of an adapter saved earlier, so that no two are mixed.
+
+    Raises:
+        AdapterError: The folder holds a model without `base.json`: not one of ours.
+    """
+    saved = [folder / CONFIG, folder / _MODEL_CONFIG, *folder.glob("*.safetensors*")]
+    present = [path for path in saved if path.is_file()]
+    if present and not (folder / BASE).is_file():
+        raise AdapterError(
+            "folder to save to",
+            expected=f"one that is empty, or holds an adapter with its {BASE}",
+            found=f"{present[0].name} of another model",
+            remedy="Name another folder; nothing was changed.",
+        )
+    for path in present:
+        path.unlink()
 
 
 def unfit(expected: str, found: str) -> AdapterError:

@@ -340,3 +340,20 @@ def test_an_adapted_language_model_keeps_its_head(name, tied, tmp_path):
         embedding = next(p for n, p in adapted.model.named_parameters() if "embed_tokens" in n)
         assert head is embedding
         assert head.requires_grad == (name == "full")
+
+
+@pytest.mark.parametrize("later", [Full(), Prefix(2, zero_gate=True), Bottleneck(size=2)])
+def test_a_later_adapter_takes_the_place_of_the_one_saved_before(base, saved, later):
+    head = Head("regression", np.zeros((1, 16), np.float32), np.zeros(1, np.float32), max_tokens=8)
+    save_adapter(saved[0], saved[1], head=head)
+    save_adapter(attach_new(base, later), saved[1])
+    assert attach_adapter(base, saved[1]).method == later
+    assert not (saved[1] / "head.safetensors").exists()
+
+
+def test_a_folder_with_a_model_of_somebody_else_is_left_alone(base, saved, tmp_path):
+    folder = make_tiny_bert(tmp_path / "theirs")
+    before = (folder / "model.safetensors").read_bytes()
+    with pytest.raises(AdapterError, match="another folder"):
+        save_adapter(saved[0], folder)
+    assert (folder / "model.safetensors").read_bytes() == before

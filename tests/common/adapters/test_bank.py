@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from common.adapters.anatomy import anatomy_of
-from common.adapters.attach import Adapter, _sharing_copy, count_trained, save_adapter
+from common.adapters.attach import Adapter, count_trained, save_adapter, sharing_copy
 from common.adapters.bank import AdapterBank
 from common.adapters.methods import Bottleneck, LoRA, Prefix
 from common.backbones import load_backbone
@@ -132,7 +133,7 @@ class TestMixedBatches:
             alpha_pattern={"value": 7},
             target_modules=["query", "value"],
         )
-        model = get_peft_model(_sharing_copy(bert.model), config)
+        model = get_peft_model(sharing_copy(bert.model), config)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.requires_grad:
@@ -142,6 +143,29 @@ class TestMixedBatches:
         save_adapter(Adapter(replace(bert, model=model), "rs", "", n, LoRA(rank=3)), folder)
         bank = AdapterBank(bert, folders={"rs": folder})
         assert largest_delta(bank, bert, {"rs": folder}, ["rs", None, "rs"]) <= 1e-5
+
+    @pytest.mark.gpu
+    def test_rows_on_a_gpu_equal_themselves_run_alone(self, base, tmp_path):
+        """In float32 as peft's rows on the same GPU, in bfloat16 as the bank's own rows."""
+        if not torch.cuda.is_available():
+            pytest.skip("needs an accelerator")
+        methods = {
+            "lora": LoRA(rank=2, targets="all-linear"),
+            "gated": Prefix(3, zero_gate=True),
+            "bottleneck": Bottleneck(size=4, variant="parallel"),
+        }
+        folders = {n: save_random(base, tmp_path / n, method) for n, method in methods.items()}
+        names = ["lora", None, "gated", "bottleneck", "lora", None]
+        on_gpu = replace(base, model=copy.deepcopy(base.model).cuda())
+        bank = AdapterBank(base, folders=folders, device="cuda")
+        assert largest_delta(bank, on_gpu, folders, names) <= 1e-5
+        half = AdapterBank(base, folders=folders, device="cuda", dtype=torch.bfloat16)
+        ids, mask = made_batch(base, len(names))
+        mixed = half.hidden_states(ids, mask, names)
+        for row, name in enumerate(names):
+            n = int(mask[row].sum())
+            single = half.hidden_states(ids[row : row + 1, :n], mask[row : row + 1, :n], [name])
+            assert (mixed[row, :n] - single[0]).abs().max() <= 0.1
 
     def test_bfloat16_equals_itself_run_alone(self, bert, loras):
         """Against the same bank's single rows; eight bits of mantissa allow 0.05."""
