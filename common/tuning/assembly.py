@@ -12,6 +12,7 @@ from common.adapters.attach import Adapter
 from common.adapters.methods import Method
 from common.backbones import Backbone
 from common.errors import TuningError
+from common.tuning.blocks import recompute_blocks
 from common.tuning.datasets import Examples
 from common.tuning.objectives import TunedNetwork, lm_head_of, standardisation
 
@@ -60,10 +61,7 @@ def place_network(network: nn.Module, backbone: Backbone, device: torch.device) 
 
 
 def checkpoint_blocks(network: TunedNetwork, method: Method, backbone: Backbone) -> None:
-    """Recomputes each block in the backward pass instead of keeping what it made.
-
-    Chen et al. 2016, arXiv 1604.06174; without re-entrance, which frozen inputs and DDP need.
-    """
+    """Recomputes three blocks of four in the backward pass instead of keeping what they made."""
     method.require(anatomy_of(backbone), gradient_checkpointing=True)
     inner: Any = network.model
     while hasattr(inner, "get_base_model"):  # a PeftModel
@@ -76,4 +74,4 @@ def checkpoint_blocks(network: TunedNetwork, method: Method, backbone: Backbone)
             remedy="Leave gradient_checkpointing out, and lower micro_batch_size instead.",
         )
     inner.config.use_cache = False  # a block that is run twice must not fill a cache twice
-    inner.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    recompute_blocks(inner)

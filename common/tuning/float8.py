@@ -11,6 +11,7 @@ from __future__ import annotations
 from torch import nn
 
 from common.adapters.float8 import Float8Linear
+from common.adapters.frozen import FrozenLinear
 from common.errors import MissingExtraError
 from common.tuning.blocks import repeated_blocks
 
@@ -72,7 +73,8 @@ def train_in_float8(network: nn.Module) -> int:
 
 def divisible_by_16(module: nn.Module) -> bool:
     """Returns whether `module` is a linear layer of sizes that FP8 products take."""
-    return type(module) is nn.Linear and not (module.in_features % 16 or module.out_features % 16)
+    plain = type(module) in (nn.Linear, FrozenLinear)
+    return plain and not (module.in_features % 16 or module.out_features % 16)
 
 
 def _can_freeze(module: nn.Module) -> bool:
