@@ -96,8 +96,6 @@ def test_a_run_killed_in_a_step_ends_bit_for_bit_equal(folder, whole, method):
     ("where", "nth"),
     [
         ("write", 6),  # the first file of the second checkpoint is being flushed
-        ("write", 9),  # all files are, their folder is not
-        ("write", 10),  # it has been renamed, its parent is not flushed
         ("remove", 5),  # an old checkpoint is about to go
     ],
 )
