@@ -26,7 +26,7 @@ from torch import Tensor
 
 from common.adapters.attach import sharing_copy
 from common.adapters.bank_folder import FolderReader, StoredAdapter, read_weights
-from common.adapters.bank_layers import PrefixLayout, RowGroup, adapted_rows, patch_linears
+from common.adapters.bank_layers import Layout, PrefixLayout, RowGroup, adapted_rows, patch_linears
 from common.adapters.bank_store import AdmissionCache, CacheCounts
 from common.adapters.heads import TooLong
 from common.adapters.prefix_attention import prefixed_rows, route_attention, shifted_positions
@@ -278,20 +278,19 @@ class AdapterBank:
         weights = self._weights({one for one in stored if one is not None})
         rank: dict[object, int] = {}
         for one in stored:
-            rank.setdefault(one and one.layout, len(rank))
+            rank.setdefault(_layout(one), len(rank))
             rank.setdefault(one, len(rank))
         order = sorted(
-            range(len(stored)),
-            key=lambda i: (rank[stored[i] and stored[i].layout], rank[stored[i]]),
+            range(len(stored)), key=lambda row: (rank[_layout(stored[row])], rank[stored[row]])
         )
         groups: list[RowGroup] = []
-        for lo, hi in _stretches([stored[row] for row in order]):
-            one = stored[order[lo]]
+        for first, end in _stretches([stored[row] for row in order]):
+            one = stored[order[first]]
             if one is None:
                 continue
             if not groups or groups[-1].layout is not one.layout:
                 groups.append(RowGroup(one.layout, []))
-            groups[-1].runs.append((lo, hi, weights[one]))
+            groups[-1].runs.append((first, end, weights[one]))
         return order, groups
 
 
@@ -321,9 +320,14 @@ def _route_prefixes(model: Any) -> AdapterError | None:
     return None
 
 
+def _layout(stored: StoredAdapter | None) -> Layout | None:
+    return None if stored is None else stored.layout
+
+
 def _shift(stored: StoredAdapter | None) -> int:
     """Returns how far an adapter moves the positions of its row."""
-    return stored.layout.shift if stored and isinstance(stored.layout, PrefixLayout) else 0
+    layout = _layout(stored)
+    return layout.shift if isinstance(layout, PrefixLayout) else 0
 
 
 def _stretches(items: Sequence[object]) -> Iterator[tuple[int, int]]:

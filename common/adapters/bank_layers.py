@@ -138,7 +138,7 @@ class RowGroup:
     """
 
     layout: Layout
-    runs: Sequence[tuple[int, int, Tensor]]
+    runs: list[tuple[int, int, Tensor]]
     _stacked: tuple[int, Tensor] | None = field(default=None, repr=False)
     _kept: dict[str, Tensor] = field(default_factory=dict, repr=False)
 

@@ -32,8 +32,10 @@ def save_random(base, folder, method, *, seed=0, head=None, scale=0.1):
 def alone(base, folder, ids, mask):
     """Returns one row's last hidden states through `attach_adapter`, or the base's."""
     model = attach_adapter(base, folder).backbone.model if folder else base.model
+    device = next(model.parameters()).device
+    inputs = {"input_ids": ids[None].to(device), "attention_mask": mask[None].to(device)}
     with torch.inference_mode():
-        return model(input_ids=ids[None], attention_mask=mask[None]).last_hidden_state[0]
+        return model(**inputs).last_hidden_state[0]
 
 
 def made_batch(base, n_rows, *, seed=0, longest=12):
