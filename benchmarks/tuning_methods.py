@@ -173,11 +173,9 @@ def _timed(
 ) -> _Measured:
     wait = _waiter(workload.device)
     steps = interleave({n: s.step for n, s in sides.items()}, rounds=rounds, wait=wait)
-    answering = {n: s for n, s in sides.items() if not s.spec.plain and n != "full"}
-    for name in _LORA:
-        if name in sides:
-            answering[f"{name} merged"] = merged(sides[name], base, workload)
-    answers = interleave({n: s.answer for n, s in answering.items()}, rounds=rounds, wait=wait)
+    answers: dict[str, list[float]] = {}
+    if not workload.compiled:
+        answers = _answers(workload, base, sides, rounds)
     peaks: dict[str, int] = {}
     if with_memory:
         peaks = {name: peak_of_side(side, base, workload) for name, side in sides.items()}
@@ -189,6 +187,18 @@ def _timed(
         answers=answers,
         peaks=peaks,
     )
+
+
+def _answers(
+    workload: Workload, base: Base, sides: Mapping[str, Side], rounds: int
+) -> dict[str, list[float]]:
+    """Times the batch without a gradient: base, adapters, and LoRA merged."""
+    answering = {n: s for n, s in sides.items() if not s.spec.plain and n != "full"}
+    for name in _LORA:
+        if name in sides:
+            answering[f"{name} merged"] = merged(sides[name], base, workload)
+    wait = _waiter(workload.device)
+    return interleave({n: s.answer for n, s in answering.items()}, rounds=rounds, wait=wait)
 
 
 def _waiter(device: str) -> Any:
@@ -210,20 +220,17 @@ def _exact(value: float) -> Interval:
 
 
 def _headlines(measured: Mapping[str, _Measured], name: str) -> dict[str, float | None]:
-    at = measured[name]
+    at, compiled = measured[name], measured.get(f"{name} compiled")
     found: dict[str, float | None] = {}
     for key, side in _HEADLINE_SIDES.items():
-        names = [spec.name for spec in at.specs if spec.name.startswith(side) and not spec.plain]
+        names = [spec.name for spec in at.specs if spec.name.startswith(side)]
         found[key] = at.speed(names[0]).value if names else None
-    eager = measured[name.removesuffix(" compiled")]
-    against = [eager.speed(n, f"peft {n}").value for n in _LORA if f"peft {n}" in eager.steps]
+    against = [at.speed(n, f"peft {n}").value for n in _LORA if f"peft {n}" in at.steps]
     found["lora_vs_peft"] = min(against, default=None)
-    compiled = at if at.workload.compiled else None
     found["bottleneck_vs_full_compiled"] = (
         compiled.speed("bottleneck pfeiffer 64").value if compiled else None
     )
-    peaks = at.peaks
-    found["lora_memory_ratio"] = peaks[_LORA[0]] / peaks["full"] if peaks else None
+    found["lora_memory_ratio"] = at.peaks[_LORA[0]] / at.peaks["full"] if at.peaks else None
     for key, ending in (("merged_latency_ratio", " merged"), ("unmerged_latency_ratio", "")):
         found[key] = max(at.latency(n + ending).value for n in _LORA)
     return found
