@@ -25,6 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from common.adapters.frozen import quicken_frozen
 from common.adapters.lora import FusedLoRALinear, fuse_lora
 from common.tuning.blocks import repeated_blocks
 from common.tuning.float8 import divisible_by_16, freeze_in_float8, train_in_float8
@@ -105,7 +106,9 @@ def apply_precision(
             recomputed in the backward pass. It holds for the whole process.
     """
     fuse_lora(network)
-    if choice.name != "fp32":
+    if choice.name == "fp32":
+        quicken_frozen(network)
+    else:
         _narrow(network)
     if choice.name == "fp8":
         freeze_in_float8(network)
