@@ -99,6 +99,7 @@ class Trainer:
         precision: "fp32", "bf16", "fp8", or "auto" for the fastest that the device has.
             One that the device cannot use, or that is slower here, is replaced and the
             reason logged and reported.
+            The fastest is found by timing; for runs that repeat to the bit, name "fp32".
         gradient_checkpointing: Whether to recompute each block in the backward pass, which
             saves memory and costs about a third more time.
         distributed_strategy: "ddp" to share the work over processes: those of torchrun, or
