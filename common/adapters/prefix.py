@@ -1,22 +1,29 @@
-"""Gated prefixes: trained keys and values that start at the base.
+"""Prefixes: trained keys and values in every layer, with a gate of zero or as peft has them.
 
 A prefix is trained keys and values that every token of a text may attend to, in every
 layer (Li and Liang 2021, arXiv 2101.00190). A gated one is attended to in a softmax of its
 own, times tanh(g), one g per layer and head, added to the attention over the text. At g = 0
 it adds nothing, so that a new one leaves its base as it was, bit for bit (Zhang et al.
-2023, arXiv 2303.16199, who gate the upper layers; here every layer has a prefix). It runs
-under gradient checkpointing, which peft's own route through the cache cannot.
+2023, arXiv 2303.16199, who gate the upper layers; here every layer has a prefix).
+
+Both run inside the attention (`common.adapters.prefix_attention`). peft's own route puts a
+plain prefix into a cache of keys and values, which a block under gradient checkpointing
+cannot read twice and some encoders do not read at all; `compute_in_attention` keeps peft's
+model, its parameters and its files, and takes the other route to the same output.
 
 Tensors of a folder: `prompt_embeddings` `(P, layers * 2 * kv_heads * head_dim)`, as peft
-lays them out (layer, then key or value, then head), and `prompt_gates` `(layers, heads)`.
+lays them out (layer, then key or value, then head), and with a gate `prompt_gates`
+`(layers, heads)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from peft import PeftModelForFeatureExtraction
 from torch import Tensor, nn
 
 from common.adapters.anatomy import anatomy_of
@@ -24,18 +31,23 @@ from common.adapters.prefix_attention import (
     CHILD,
     EMBEDDINGS,
     GATES,
+    Attention,
     attention_modules,
-    gated_attention,
     route_attention,
+    shifted_positions,
 )
 from common.errors import AdapterError
 
 __all__ = [
+    "AttentionPrefixModel",
     "GatedPrefix",
     "attach_gated_prefix",
+    "compute_in_attention",
     "gated_prefix_tensors",
     "load_gated_prefix",
     "prefix_distance",
+    "prefix_sizes",
+    "without_checkpointing",
 ]
 
 _INITIAL_STD = 0.02  # as the embeddings that a prefix stands beside (BERT, arXiv 1810.04805)
@@ -58,11 +70,11 @@ class GatedPrefix(nn.Module):
         self.value = nn.Parameter(torch.randn(shape) * _INITIAL_STD)
         self.gate = nn.Parameter(torch.zeros(n_heads))
 
-    def forward(self, module: nn.Module, query: Tensor, scaling: float | None) -> Tensor:
-        """Returns `(batch, tokens, heads, head_dim)` to be added to the attention's output."""
-        key, value = (x.to(query.dtype)[None] for x in (self.key, self.value))
-        gate = torch.tanh(self.gate).to(query.dtype)[None]
-        return gated_attention(module, query, (key, value, gate), scaling)
+    def forward(self, text: Attention) -> Tensor:
+        """Returns the attention over text and prefix, `(batch, tokens, heads, head_dim)`."""
+        keys, values = (x.to(text.query.dtype)[None] for x in (self.key, self.value))
+        gates = torch.tanh(self.gate).to(text.query.dtype)[None]
+        return text.attend_gated(keys, values, gates)
 
 
 def attach_gated_prefix(model: nn.Module, n_virtual_tokens: int) -> None:
@@ -120,11 +132,112 @@ def load_gated_prefix(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             prefix.gate.copy_(gate)
 
 
+class AttentionPrefixModel(PeftModelForFeatureExtraction):  # type: ignore[misc]  # peft ships no types
+    """peft's model with a plain prefix, computed inside the attention.
+
+    Parameters, files, several adapters and `disable_adapter` are peft's own; the output is
+    too, and `token_type_ids` and gradient checkpointing work, which peft leaves out.
+    """
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        **options: Any,
+    ) -> Any:
+        """Returns what the base does, behind the prefix.
+
+        Args:
+            input_ids: `(batch, tokens)`.
+            attention_mask: `(batch, tokens)`; all of them without it.
+            position_ids: Positions of the text, from 0; counted without it.
+            **options: What else the base takes, but a cache of an earlier text.
+        """
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, **options}
+        if self._adapters_disabled:
+            return self.base_model(position_ids=position_ids, **given)
+        encoder = self.prompt_encoder[self.active_adapter]
+        for module in attention_modules(self.base_model):
+            getattr(module, CHILD).encoder = encoder
+        length = len(encoder.embedding.weight)
+        if position_ids is None:
+            shifts = torch.full((len(input_ids),), length, device=input_ids.device)
+            position_ids = shifted_positions(self.base_model.config, input_ids, shifts)
+        else:
+            position_ids = position_ids + length
+        return self.base_model(position_ids=position_ids, **given)
+
+    @contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """Gives the base alone, for as long as it is open (peft's fails without a head)."""
+        modules = attention_modules(self.base_model)
+        prefixes = [getattr(module, CHILD) for module in modules]
+        for module in modules:
+            delattr(module, CHILD)
+        self._adapters_disabled = True
+        try:
+            yield
+        finally:
+            self._adapters_disabled = False
+            for module, prefix in zip(modules, prefixes, strict=True):
+                setattr(module, CHILD, prefix)
+
+
+def compute_in_attention(model: PeftModelForFeatureExtraction) -> None:
+    """Makes a prefix model of peft an `AttentionPrefixModel`, in place.
+
+    Args:
+        model: peft's model for the task type FEATURE_EXTRACTION, with a plain prefix.
+
+    Raises:
+        AdapterError: The architecture takes no prefix, or the prefix comes from a network
+            of its own (`prefix_projection`) that is still being trained.
+    """
+    anatomy = anatomy_of(model.base_model.config)
+    encoder = model.prompt_encoder[model.active_adapter]
+    if hasattr(encoder, "transform"):
+        raise AdapterError(
+            "prefix",
+            expected="keys and values that are trained themselves",
+            found="prefix_projection, a network that gives them",
+            remedy="Train without prefix_projection, or load the saved prefix for inference.",
+        )
+    route_attention(model.base_model)
+    for number, module in enumerate(attention_modules(model.base_model)):
+        setattr(module, CHILD, _JointPrefix(encoder, number, anatomy.n_kv_heads))
+    model.__class__ = AttentionPrefixModel
+
+
+def prefix_sizes(config: Any) -> dict[str, int]:
+    """Returns what peft's `PrefixTuningConfig` wants to know, where it cannot find it itself."""
+    anatomy = anatomy_of(config)
+    return {
+        "num_layers": anatomy.n_layers,
+        "num_attention_heads": anatomy.n_kv_heads,
+        "token_dim": anatomy.n_kv_heads * anatomy.head_dim,
+    }
+
+
+@contextmanager
+def without_checkpointing(model: nn.Module) -> Iterator[None]:
+    """Switches a model's gradient checkpointing off while peft, which refuses it, is at work."""
+    flag = "gradient_checkpointing"
+    modules = [module for module in model.modules() if getattr(module, flag, False)]
+    for module in modules:
+        setattr(module, flag, False)
+    try:
+        yield
+    finally:
+        for module in modules:
+            setattr(module, flag, True)
+
+
 def prefix_distance(model: Any) -> float:
     """Returns how far a peft prefix model's hidden states are from its base's, at most.
 
     Args:
-        model: A peft model with a prefix.
+        model: A peft model with a prefix, computed by either route.
 
     Returns:
         Largest absolute difference over a text of 16 tokens spread over the vocabulary.
@@ -132,16 +245,38 @@ def prefix_distance(model: Any) -> float:
     base = model.get_base_model()
     device = next(base.parameters()).device
     ids = torch.linspace(1, base.config.vocab_size - 1, 16, device=device).long()[None]
-    mask = torch.ones_like(ids)
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            prefixed = model(input_ids=ids, attention_mask=mask).last_hidden_state
-            plain = base(input_ids=ids, attention_mask=mask).last_hidden_state
+            prefixed = model(**given).last_hidden_state
+            routed = isinstance(model, AttentionPrefixModel)
+            with model.disable_adapter() if routed else nullcontext():
+                plain = base(**given).last_hidden_state
     finally:
         model.train(training)
     return float((prefixed - plain).abs().max())
+
+
+class _JointPrefix:
+    """One layer's part of a prefix that lies whole in peft's encoder.
+
+    No module of its own, so that the parameter has one name and one place.
+    """
+
+    def __init__(self, encoder: nn.Module, layer: int, n_kv_heads: int) -> None:
+        self.encoder = encoder
+        self.layer = layer
+        self.n_kv_heads = n_kv_heads
+
+    def __call__(self, text: Attention) -> Tensor:
+        embeddings: Any = self.encoder.embedding
+        head_dim = text.key.shape[-1]
+        whole = embeddings.weight.view(len(embeddings.weight), -1, 2, self.n_kv_heads, head_dim)
+        own = whole[:, self.layer].to(text.key.dtype)  # [P, 2, kv_heads, head_dim]
+        keys, values = own.permute(1, 2, 0, 3)[:, None]  # each [1, kv_heads, P, head_dim]
+        return text.attend_jointly(keys, values)
 
 
 def _gated_prefixes(model: nn.Module) -> list[GatedPrefix]:

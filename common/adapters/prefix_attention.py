@@ -2,8 +2,9 @@
 
 It is transformers' own `AttentionInterface`: models that ask it for their attention can
 take a prefix, whatever their mask, cache or checkpointing; `route_attention` finds those
-that do not. A trained prefix lies on each attention module (`common.adapters.prefix`); the
-bank instead names the prefix of each row for the length of one pass (`prefixed_rows`).
+that do not. The text's part is computed as "sdpa" does. A trained prefix lies on each
+attention module (`common.adapters.prefix`); the bank instead names the prefix of each row
+for the length of one pass (`prefixed_rows`).
 
 A joint prefix, as peft trains it, shares one softmax with the text, whose positions begin
 at P, its length. A gated one has a softmax of its own, and the positions stay.
@@ -30,10 +31,10 @@ __all__ = [
     "CHILD",
     "EMBEDDINGS",
     "GATES",
+    "Attention",
     "PrefixRows",
     "PrefixWeights",
     "attention_modules",
-    "gated_attention",
     "prefixed_rows",
     "route_attention",
     "shifted_positions",
@@ -41,7 +42,7 @@ __all__ = [
 
 EMBEDDINGS = "prompt_embeddings"
 GATES = "prompt_gates"
-CHILD = "prefix"  # name of the trained prefix on an attention module
+CHILD = "prefix"  # where an attention module has its trained prefix, called with an Attention
 
 _ROUTE = "tandem_prefix"
 _LAYER = "prefix_layer"  # the number of its layer, set on each attention module
@@ -212,9 +213,9 @@ def _attention(
     Returns:
         `(batch, tokens, heads, head_dim)` and None.
     """
-    text = _Attention(module, query, key, value, attention_mask, options)
+    text = Attention(module, query, key, value, attention_mask, options)
     if (prefix := getattr(module, CHILD, None)) is not None:
-        return text.attend() + prefix(module, query, options.get("scaling")), None
+        return prefix(text), None
     if (seen := _SEEN.get()) is not None:
         seen.append(module)
         return text.attend(), None
@@ -232,7 +233,7 @@ def _attention(
 
 
 @dataclass(frozen=True, eq=False)
-class _Attention:
+class Attention:
     """One call of an attention module, as transformers makes it."""
 
     module: nn.Module
@@ -242,7 +243,8 @@ class _Attention:
     mask: Tensor | None
     options: Mapping[str, Any]
 
-    def rows(self, first: int, end: int) -> _Attention:
+    def rows(self, first: int, end: int) -> Attention:
+        """Returns the same for some rows of the batch."""
         query, key, value = (x[first:end] for x in (self.query, self.key, self.value))
         mask = self.mask
         if mask is not None and len(mask) > 1:
@@ -250,61 +252,99 @@ class _Attention:
         return replace(self, query=query, key=key, value=value, mask=mask)
 
     def attend(self) -> Tensor:
+        """Returns the attention over the text, `(rows, tokens, heads, head_dim)`."""
         result: Tensor = sdpa_attention_forward(
             self.module, self.query, self.key, self.value, self.mask, **self.options
         )[0]
         return result
 
-    def explicit_mask(self) -> Tensor:
+    def attend_gated(self, keys: Tensor, values: Tensor, gates: Tensor) -> Tensor:
+        """Returns the attention over the text plus that over a gated prefix.
+
+        Args:
+            keys: `(rows or 1, kv_heads, P, head_dim)`.
+            values: Likewise.
+            gates: tanh of the gates, `(rows or 1, heads)`.
+        """
+        keys, values = (x.expand(len(self.query), -1, -1, -1) for x in (keys, values))
+        scaling = self.options.get("scaling")
+        prefix: Tensor = sdpa_attention_forward(
+            self.module, self.query, keys, values, None, scaling=scaling, is_causal=False
+        )[0]
+        return self.attend() + prefix * gates[:, None, :, None]
+
+    def attend_jointly(self, keys: Tensor, values: Tensor) -> Tensor:
+        """Returns the attention over a prefix and the text in one softmax.
+
+        A causal window counts the prefix as text, as it does in peft.
+
+        Args:
+            keys: `(rows or 1, kv_heads, P, head_dim)`.
+            values: Likewise.
+        """
+        length = keys.shape[2]
+        joint = replace(
+            self,
+            key=torch.cat([keys.expand(len(self.query), -1, -1, -1), self.key], 2),
+            value=torch.cat([values.expand(len(self.query), -1, -1, -1), self.value], 2),
+        )
+        if self._is_triangular and not self._window_cuts(length):
+            # P more queries make the mask a triangle, which needs no mask and has fast kernels
+            query = nn.functional.pad(self.query, (0, 0, length, 0))
+            return replace(joint, query=query).attend()[:, length:]
+        if self.mask is None and not self._is_causal:
+            return joint.attend()
+        mask = self._explicit_mask()
+        seen = self._seen_prefix(length).to(mask.device).expand(*mask.shape[:3], -1)
+        if mask.dtype != torch.bool:
+            lowest = torch.finfo(mask.dtype).min
+            seen = torch.zeros_like(seen, dtype=mask.dtype).masked_fill(~seen, lowest)
+        return replace(joint, mask=torch.cat([seen, mask], 3)).attend()
+
+    @property
+    def _is_causal(self) -> bool:
+        causal = self.options.get("is_causal")
+        return bool(getattr(self.module, "is_causal", True) if causal is None else causal)
+
+    @property
+    def _is_triangular(self) -> bool:
+        """Whether no mask is given, and a triangle over the text is meant."""
+        n_query = self.query.shape[2]
+        return self.mask is None and self._is_causal and 1 < n_query == self.key.shape[2]
+
+    def _window_cuts(self, length: int) -> bool:
+        """Whether a causal window is shorter than prefix and text."""
+        window = self.options.get("sliding_window")
+        return self._is_causal and window is not None and window < length + self.key.shape[2]
+
+    def _explicit_mask(self) -> Tensor:
         """Returns the mask `(rows, 1, tokens, tokens)` that None stands for."""
         n_rows, _, n_query, _ = self.query.shape
         n_key = self.key.shape[2]
         if self.mask is not None:
             return self.mask.expand(n_rows, -1, -1, -1)
         mask = torch.ones(n_query, n_key, dtype=torch.bool, device=self.query.device)
-        causal = self.options.get("is_causal")
-        if causal is None:
-            causal = getattr(self.module, "is_causal", True)
-        if causal:
+        if self._is_causal:
             mask = mask.tril(n_key - n_query)
         return mask.expand(n_rows, 1, -1, -1)
 
+    def _seen_prefix(self, length: int) -> Tensor:
+        """Returns which tokens see which part of the prefix, `(1, 1, tokens, P)`."""
+        n_query, n_key = self.query.shape[2], self.key.shape[2]
+        seen = torch.ones(n_query, length, dtype=torch.bool, device=self.query.device)
+        if self._window_cuts(length):
+            # token i stands at P + i and sees what stands above P + i - window
+            first = length + n_key - n_query - int(self.options["sliding_window"]) + 1
+            seen = seen.triu(first)
+        return seen[None, None]
 
-def _with_prefix(text: _Attention, run: PrefixRows) -> Tensor:
+
+def _with_prefix(text: Attention, run: PrefixRows) -> Tensor:
     """Returns the attention of rows that all have prefixes of one form."""
     keys, values, gates = run.layer(int(getattr(text.module, _LAYER)), text.key)
-    if gates is not None:
-        scaling = text.options.get("scaling")
-        return text.attend() + gated_attention(
-            text.module, text.query, (keys, values, gates), scaling
-        )
-    mask = text.explicit_mask()
-    seen = torch.ones_like(mask[..., :1]).expand(-1, -1, -1, keys.shape[2])
-    if mask.dtype != torch.bool:
-        seen = torch.zeros_like(seen)
-    joint = replace(
-        text,
-        key=torch.cat([keys, text.key], 2),
-        value=torch.cat([values, text.value], 2),
-        mask=torch.cat([seen, mask], 3),
-    )
-    return joint.attend()
-
-
-def gated_attention(
-    module: nn.Module,
-    query: Tensor,
-    prefix: tuple[Tensor, Tensor, Tensor],
-    scaling: float | None,
-) -> Tensor:
-    """Returns the attention over the prefix alone, times its gates."""
-    key, value, gate = prefix
-    rows = len(query)
-    key, value = (x.expand(rows, -1, -1, -1) for x in (key, value))
-    attended: Tensor = sdpa_attention_forward(
-        module, query, key, value, None, scaling=scaling, is_causal=False
-    )[0]
-    return attended * gate[:, None, :, None]  # [batch, tokens, heads, head_dim]
+    if gates is None:
+        return text.attend_jointly(keys, values)
+    return text.attend_gated(keys, values, gates)
 
 
 def attention_modules(model: nn.Module) -> list[Any]:

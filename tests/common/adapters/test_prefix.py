@@ -6,15 +6,18 @@ import copy
 
 import pytest
 import torch
-from peft import PrefixTuningConfig, get_peft_model
+from peft import PeftModel, PrefixTuningConfig, get_peft_model
 
 from common.adapters.anatomy import anatomy_of
 from common.adapters.methods import Prefix
 from common.adapters.prefix import (
     attach_gated_prefix,
+    compute_in_attention,
     gated_prefix_tensors,
     load_gated_prefix,
     prefix_distance,
+    prefix_sizes,
+    without_checkpointing,
 )
 from common.adapters.prefix_attention import (
     EMBEDDINGS,
@@ -32,6 +35,8 @@ GATED = ["bert", "roberta", "modernbert", "distilbert", "llama", "qwen2", "qwen3
 JOINT = ["bert", "roberta", "llama", "qwen2", "qwen3"]
 IDS = torch.tensor([[5, 7, 6, 4, 9], [8, 9, 6, 1, 1], [7, 7, 5, 6, 1], [9, 6, 1, 1, 1]])
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 0]])
+LEFT = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 0, 1, 1]])
+MASKS = [MASK, LEFT, torch.ones_like(MASK), None]
 P = 3
 
 
@@ -48,11 +53,30 @@ def _states(model, rows=slice(None), **options):
 
 
 def _peft(model, seed=0):
-    config = PrefixTuningConfig(num_virtual_tokens=P, task_type="FEATURE_EXTRACTION")
+    config = PrefixTuningConfig(
+        num_virtual_tokens=P, task_type="FEATURE_EXTRACTION", **prefix_sizes(model.config)
+    )
     torch.manual_seed(seed)
     prefixed = get_peft_model(copy.deepcopy(model), config).eval()
     torch.nn.init.normal_(prefixed.prompt_encoder["default"].embedding.weight)
     return prefixed
+
+
+def _without_dropout(model):
+    for module in model.train().modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "attention_probs_dropout_prob"):
+            if hasattr(module, name):
+                setattr(module, name, 0.0)
+    return model
+
+
+def _inside(prefixed):
+    """peft's model, taking our route."""
+    inside = copy.deepcopy(prefixed)
+    compute_in_attention(inside)
+    return inside
 
 
 def _weights(model, tensors):
@@ -90,6 +114,97 @@ def test_a_prefix_that_peft_trained_gives_what_peft_gives(family):
     assert (ours - _states(model)).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        *((family, {}) for family in JOINT),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1}),
+        ("qwen3", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}),
+    ],
+)
+def test_a_model_of_peft_gives_the_same_inside_the_attention(family, changes, mask):
+    """Padding on either side, no mask, windows; its gradient too."""
+    prefixed = _peft(_model(family, **changes))
+    given = {"input_ids": IDS, "attention_mask": mask}
+    outputs, gradients = [], []
+    for model in (prefixed, _inside(prefixed)):
+        _without_dropout(model)
+        states = model(**given).last_hidden_state
+        states = states if mask is None else states * mask.unsqueeze(-1)
+        states.square().mean().backward()
+        outputs.append(states.detach())
+        gradients.append(model.prompt_encoder["default"].embedding.weight.grad)
+    torch.testing.assert_close(outputs[1], outputs[0], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-7, rtol=1e-4)
+    assert gradients[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("family", GATED)
+def test_a_plain_prefix_trains_under_checkpointing_inside_the_attention(family):
+    """On DistilBERT and ModernBERT as well, which ignore peft's cache."""
+    gradients = []
+    for checkpointing in (False, True):
+        model = _model(family)
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        with without_checkpointing(model):  # peft refuses it, and a copy is made here
+            inside = _peft(model)
+        compute_in_attention(inside)
+        _without_dropout(inside)
+        for module in inside.base_model.modules():
+            if hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = checkpointing
+        inside(input_ids=IDS, attention_mask=MASK).last_hidden_state.square().mean().backward()
+        gradients.append(inside.prompt_encoder["default"].embedding.weight.grad)
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-4)
+    assert gradients[0].abs().sum() > 0
+
+
+def test_a_prefix_inside_the_attention_is_saved_and_read_by_peft(tmp_path):
+    model = _model("llama")
+    inside = _inside(_peft(model))
+    inside.save_pretrained(tmp_path)
+    stock = PeftModel.from_pretrained(copy.deepcopy(model), tmp_path).eval()
+    torch.testing.assert_close(_states(stock), _states(inside), atol=1e-6, rtol=1e-5)
+    with inside.disable_adapter():
+        assert torch.equal(_states(inside), _states(model))
+    torch.testing.assert_close(_states(stock), _states(inside), atol=1e-6, rtol=1e-5)
+
+
+def test_a_second_prefix_inside_the_attention_is_set_like_any_adapter():
+    """Of another length, and the first comes back."""
+    inside = _inside(_peft(_model("bert")))
+    first = _states(inside)
+    config = PrefixTuningConfig(num_virtual_tokens=P + 2, task_type="FEATURE_EXTRACTION")
+    inside.add_adapter("second", config)
+    inside.set_adapter("second")
+    assert not torch.allclose(_states(inside), first)
+    inside.set_adapter("default")
+    assert torch.equal(_states(inside), first)
+
+
+def test_a_prefix_that_a_network_gives_is_refused_inside_the_attention():
+    config = PrefixTuningConfig(
+        num_virtual_tokens=P, task_type="FEATURE_EXTRACTION", prefix_projection=True
+    )
+    with pytest.raises(AdapterError, match="prefix_projection"):
+        compute_in_attention(get_peft_model(_model("bert"), config))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_blocks_with_a_prefix_compile_whole(family, inside):
+    """Without a break in the graph, and to the same states."""
+    model = _model(family)
+    prefixed = _inside(_peft(model)) if inside else _gated(model)
+    expected = _states(prefixed)
+    base = prefixed.base_model if inside else prefixed
+    for block in base.layers if family == "llama" else base.encoder.layer:
+        block.compile(fullgraph=True, backend="eager")
+    torch.testing.assert_close(_states(prefixed), expected, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("family", JOINT)
 def test_rows_with_either_form_and_without_one_keep_to_themselves(family):
     """Base, joint, gated, joint in one batch equal each model alone."""
@@ -118,8 +233,14 @@ def test_a_gate_of_zero_leaves_the_base_bit_for_bit(family):
     trained = [p for p in gated.parameters() if p.requires_grad]
     counted = Prefix(P, zero_gate=True).count_parameters(anatomy_of(model.config))
     assert sum(p.numel() for p in trained) == counted
-    assert torch.equal(_states(gated), _states(_routed(model)))
-    torch.testing.assert_close(_states(gated), _states(model), atol=1e-6, rtol=0)
+    for mask in MASKS:
+        given = {"input_ids": IDS, "attention_mask": mask}
+        assert torch.equal(gated(**given)[0], model(**given)[0])
+    torch.manual_seed(5)
+    dropped = gated.train()(IDS, MASK)[0]
+    torch.manual_seed(5)
+    assert torch.equal(dropped, model.train()(IDS, MASK)[0])
+    model.eval()
     assert not torch.equal(_states(_gated(model)), _states(model))
 
 
@@ -160,14 +281,7 @@ def test_gated_tensors_come_back_from_a_folder(family):
 def test_a_gated_prefix_trains_under_checkpointing(family):
     gradients = []
     for checkpointing in (False, True):
-        gated = _gated(_model(family)).train()
-        for module in gated.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-        for name in ("attention_dropout", "attention_probs_dropout_prob"):
-            for module in gated.modules():
-                if hasattr(module, name):
-                    setattr(module, name, 0.0)
+        gated = _without_dropout(_gated(_model(family)))
         if checkpointing:
             gated.gradient_checkpointing_enable({"use_reentrant": False})
         gated(input_ids=IDS, attention_mask=MASK).last_hidden_state.square().mean().backward()
@@ -205,4 +319,6 @@ def test_an_architecture_that_ignores_the_route_is_refused():
 
 
 def test_a_new_prefix_of_peft_says_how_far_it_starts_from_its_base():
-    assert prefix_distance(_peft(_model("bert"))) > 1e-3
+    prefixed = _peft(_model("bert"))
+    assert prefix_distance(prefixed) > 1e-3
+    assert prefix_distance(_inside(prefixed)) == pytest.approx(prefix_distance(prefixed), abs=1e-5)
