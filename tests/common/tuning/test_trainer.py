@@ -187,6 +187,28 @@ def test_the_article_s_call_runs_on_a_plain_machine(bert, caplog):
     assert report.n_processes == 1
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("method", METHODS, ids=KINDS)
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_a_gpu_trains_and_the_outcome_predicts_on_the_cpu(bert, tmp_path, method, precision):
+    trainer = _trainer(bert, method=method, precision=precision, device="cuda")
+    report = trainer.fit(CLASSES, epochs=6, eval_dataset=CLASSES, out=tmp_path / "out")
+    assert report.history[-1].loss < report.history[0].loss
+    assert {p.device.type for p in bert.model.parameters()} == {"cpu"}
+    right = [
+        r.values["label"] == row["label"]
+        for r, row in zip(trainer.predict(TEXTS), CLASSES, strict=True)
+    ]
+    assert sum(right) / len(right) == pytest.approx(
+        report.evaluations[-1].metrics["accuracy"], abs=0.5
+    )
+    again = trainer.fit(
+        CLASSES, epochs=6, eval_dataset=CLASSES, out=tmp_path / "out", resume="auto"
+    )
+    assert again.history == report.history
+
+
 def test_auto_asks_the_advisor(bert):
     report = Trainer(bert, precision="fp32", device="cpu").fit(CLASSES, epochs=1)
     assert report.method.kind in KINDS
