@@ -17,10 +17,10 @@ Reading such a folder with peft alone needs `register()` first.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import peft
 import torch
@@ -91,6 +91,15 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # peft 
         base_layer: The linear layer; its tensors are never written but by `merge`.
     """
 
+    # what BaseTunerLayer, which has no types, brings
+    get_base_layer: Callable[[], Any]
+    set_adapter: Callable[..., None]
+    active_adapters: list[str]
+    disable_adapters: bool
+    merged: bool
+    _active_adapter: list[str]
+    _move_adapter_to_device_of_base_layer: Callable[[str], None]
+
     adapter_layer_names = ("bottleneck_down", "bottleneck_up")
     other_param_names = ("bottleneck_activation", "bottleneck_scale", "bottleneck_parallel")
 
@@ -145,7 +154,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # peft 
     def _update(self, name: str, x: Tensor | None) -> Tensor:
         if x is None:
             _refuse("a parallel adapter", "a feed-forward part that ran first", "none")
-        down, up = self.bottleneck_down[name], self.bottleneck_up[name]
+        down, up = self._parts(name)
         if not torch.is_autocast_enabled(x.device.type):
             x = x.to(down.weight.dtype)
         update: Tensor = up(ACT2FN[self.bottleneck_activation[name]](down(x)))
@@ -184,9 +193,14 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # peft 
         base.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self._unmerged, self.merged_adapters = None, []
 
+    def _parts(self, name: str) -> tuple[nn.Linear, nn.Linear]:
+        return cast("nn.Linear", self.bottleneck_down[name]), cast(
+            "nn.Linear", self.bottleneck_up[name]
+        )
+
     def _folded(self, name: str) -> tuple[Tensor, Tensor]:
         base, scale = self.get_base_layer(), self.bottleneck_scale[name]
-        down, up = self.bottleneck_down[name], self.bottleneck_up[name]
+        down, up = self._parts(name)
         change = scale * (up.weight.double() @ down.weight.double())  # (out, out)
         weight, bias = base.weight.double(), change.new_zeros(len(change))
         if base.bias is not None:
@@ -213,6 +227,10 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # peft 
 
 class BottleneckModel(BaseTuner):  # type: ignore[misc]  # peft ships no types
     """A base with bottleneck adapters, as peft builds it; make it with `get_peft_model`."""
+
+    model: Any
+    active_adapters: list[str]
+    _replace_module: Callable[..., None]
 
     prefix = "bottleneck_"
     tuner_layer_cls = BottleneckLayer
@@ -245,9 +263,7 @@ class BottleneckModel(BaseTuner):  # type: ignore[misc]  # peft ships no types
         if peft_config.variant == "parallel":
             source = _source_of(self.model, current_key)
             n_in = int(source.in_features)
-            if (
-                layer.keep not in source._forward_pre_hooks.values()
-            ):  # torch has no other list of them
+            if layer.keep not in source._forward_pre_hooks.values():
                 source.register_forward_pre_hook(layer.keep)
         if layer is target:
             layer.add(adapter_name, peft_config, n_in)
@@ -324,7 +340,7 @@ def _default_targets(anatomy: Anatomy, variant: str) -> str:
     return anatomy.pattern(sites)
 
 
-def _source_of(model: nn.Module, key: str) -> nn.Module:
+def _source_of(model: nn.Module, key: str) -> Any:
     """Returns the linear layer whose input a parallel adapter at `key` reads."""
     anatomy = anatomy_of(model)
     end = f".{anatomy.feed_forward_output}"
