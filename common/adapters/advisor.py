@@ -223,14 +223,7 @@ class _Advice:
         if anatomy is None:
             self.not_measured.append("The memory: pass anatomy= to have it estimated.")
             return order[0], False
-        choices = [
-            (kind, checkpointing)
-            for kind in order
-            for checkpointing in (False, True)
-            if not STARTING_POINTS[kind].method.refusal(
-                anatomy, gradient_checkpointing=checkpointing
-            )
-        ]
+        choices = [(kind, checkpointing) for kind in order for checkpointing in (False, True)]
         needs = {choice: self._memory(*choice).total_gib for choice in choices}
         chosen = next((choice for choice in choices if needs[choice] <= room), None)
         if chosen is None:

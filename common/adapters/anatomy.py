@@ -45,11 +45,6 @@ def anatomy_of(network: Any) -> Anatomy:
     )
 
 
-_NO_PLAIN_PREFIX = ("Prefix(zero_gate=True)", "LoRA()", "Bottleneck()")
-_IGNORES_CACHE = Refusal(
-    "this encoder ignores the cache of keys and values that peft's prefix comes in",
-    _NO_PLAIN_PREFIX,
-)
 _OWN_ATTENTION = Refusal(
     "its attention is computed in one piece with relative positions, and offers no place "
     "where keys and values can be added",
@@ -109,7 +104,6 @@ def _distilbert(config: Any) -> Anatomy:
         feed_forward_input="ffn.lin1",
         feed_forward_output="ffn.lin2",
         n_positions=config.max_position_embeddings,
-        refusals={"plain prefix": _IGNORES_CACHE},
     )
 
 
@@ -134,7 +128,6 @@ def _modernbert(config: Any) -> Anatomy:
         feed_forward_input="mlp.Wi",
         feed_forward_output="mlp.Wo",
         n_positions=config.max_position_embeddings,
-        refusals={"plain prefix": _IGNORES_CACHE},
     )
 
 

@@ -52,10 +52,6 @@ __all__ = [
     "starting_distance",
 ]
 
-# BERT's initializer_range (Devlin et al. 2018, arXiv 1810.04805); peft draws with 1, which
-# starts farther from the base.
-_PREFIX_STD = 0.02
-
 
 @dataclass(frozen=True)
 class Adapter:
@@ -98,7 +94,7 @@ def attach_new(backbone: Backbone, method: Method, *, seed: int = 0) -> Adapter:
             model = whole_copy(backbone.model)
         else:
             anatomy = anatomy_of(backbone)
-            method.require(anatomy, gradient_checkpointing=_checkpoints(backbone.model))
+            method.require(anatomy)
             model = _with_new(backbone.model, method, anatomy)
     adapted = _adapted(backbone, model, method)
     return Adapter(adapted, "untrained", "", count_trained(model), method)
@@ -223,20 +219,19 @@ def count_trained(model: Any) -> int:
 
 def _with_new(model: Any, method: LoRA | Prefix | Bottleneck, anatomy: Anatomy) -> Any:
     from peft import get_peft_model
-    from torch.nn.init import normal_
 
-    if _is_gated(method):
-        return _with_gated_prefix(model, method)
-    with _without_deprecations():
-        adapted = get_peft_model(sharing_copy(model), _peft_config(method, anatomy))
     if isinstance(method, Prefix):
-        normal_(adapted.prompt_encoder["default"].embedding.weight, std=_PREFIX_STD)
-    return adapted
+        from common.adapters.prefix import attach_prefix
+
+        if method.zero_gate:
+            return _with_gated_prefix(model, method)
+        return attach_prefix(sharing_copy(model), method.n_virtual_tokens)
+    with _without_deprecations():
+        return get_peft_model(sharing_copy(model), _peft_config(method, anatomy))
 
 
 def _with_saved(model: Any, method: Method, folder: Path, tensors: dict[str, Any]) -> Any:
     """Loads a folder onto a copy of the structure; every tensor must have its place."""
-    from peft import PeftConfig, PeftModel
     from peft.utils import get_peft_model_state_dict
 
     if _is_gated(method):
@@ -246,10 +241,7 @@ def _with_saved(model: Any, method: Method, folder: Path, tensors: dict[str, Any
 
         register()
     try:
-        config = PeftConfig.from_pretrained(str(folder))
-        config.task_type = "FEATURE_EXTRACTION" if isinstance(method, Prefix) else None
-        with _without_deprecations():
-            adapted = PeftModel.from_pretrained(sharing_copy(model), str(folder), config=config)
+        adapted = _loaded_by_peft(sharing_copy(model), folder, prefix=isinstance(method, Prefix))
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise unfit("tensors and targets that fit the base", type(error).__name__) from error
     slots = get_peft_model_state_dict(adapted, save_embedding_layers=False)
@@ -257,6 +249,19 @@ def _with_saved(model: Any, method: Method, folder: Path, tensors: dict[str, Any
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
         raise unfit(f"{len(shapes)} tensors that fit the base", f"{len(tensors)} others")
     return adapted
+
+
+def _loaded_by_peft(base: Any, folder: Path, *, prefix: bool) -> Any:
+    from peft import PeftConfig, PeftModel
+
+    if prefix:
+        from common.adapters.prefix import load_prefix
+
+        return load_prefix(base, folder)
+    config = PeftConfig.from_pretrained(str(folder))
+    config.task_type = None
+    with _without_deprecations():
+        return PeftModel.from_pretrained(base, str(folder), config=config)
 
 
 def _is_gated(method: Method) -> TypeGuard[Prefix]:
@@ -291,8 +296,8 @@ def _save_gated_prefix(backbone: Backbone, method: Prefix, folder: Path) -> None
     )
 
 
-def _peft_config(method: LoRA | Prefix | Bottleneck, anatomy: Anatomy) -> Any:
-    from peft import LoraConfig, PrefixTuningConfig
+def _peft_config(method: LoRA | Bottleneck, anatomy: Anatomy) -> Any:
+    from peft import LoraConfig
 
     if isinstance(method, LoRA):
         return LoraConfig(
@@ -300,10 +305,6 @@ def _peft_config(method: LoRA | Prefix | Bottleneck, anatomy: Anatomy) -> Any:
             lora_alpha=method.alpha,
             lora_dropout=method.dropout,
             target_modules=anatomy.pattern(method.names(anatomy)),
-        )
-    if isinstance(method, Prefix):
-        return PrefixTuningConfig(
-            num_virtual_tokens=method.n_virtual_tokens, task_type="FEATURE_EXTRACTION"
         )
     from common.adapters.bottleneck import BottleneckConfig, register
 
@@ -364,10 +365,6 @@ def _without_deprecations() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         yield
-
-
-def _checkpoints(model: Any) -> bool:
-    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
 def sharing_copy(model: Any, *, but: Collection[int] = ()) -> Any:

@@ -22,15 +22,15 @@ class _Method:
 
     kind: ClassVar[str]
 
-    def refusal(self, anatomy: Anatomy, *, gradient_checkpointing: bool = False) -> Refusal | None:
+    def refusal(self, anatomy: Anatomy) -> Refusal | None:
         """Returns why a network cannot take this method, if so."""
         if isinstance(self, Prefix):
-            return _prefix_refusal(self, anatomy, gradient_checkpointing)
+            return _prefix_refusal(self, anatomy)
         return anatomy.refusals.get(self.kind)
 
-    def require(self, anatomy: Anatomy, *, gradient_checkpointing: bool = False) -> None:
+    def require(self, anatomy: Anatomy) -> None:
         """Raises AdapterError, with reason and alternatives, if the network is refused."""
-        refusal = self.refusal(anatomy, gradient_checkpointing=gradient_checkpointing)
+        refusal = self.refusal(anatomy)
         if refusal is not None:
             raise AdapterError(
                 "tuning method",
@@ -199,17 +199,9 @@ class Full(_Method):
 Method = LoRA | Prefix | Bottleneck | Full
 
 
-def _prefix_refusal(prefix: Prefix, anatomy: Anatomy, checkpointing: bool) -> Refusal | None:
+def _prefix_refusal(prefix: Prefix, anatomy: Anatomy) -> Refusal | None:
     if prefix.zero_gate or "prefix" in anatomy.refusals:
         return anatomy.refusals.get("prefix")
-    if "plain prefix" in anatomy.refusals:
-        return anatomy.refusals["plain prefix"]
-    if checkpointing:
-        return Refusal(
-            "gradient checkpointing runs each block twice, and peft's prefix comes in a cache "
-            "that cannot be read twice",
-            ("Prefix(zero_gate=True)", "LoRA()", "no gradient checkpointing"),
-        )
     if anatomy.n_positions is not None and anatomy.n_positions - prefix.n_virtual_tokens < 3:
         return Refusal(
             f"{prefix.n_virtual_tokens} virtual tokens leave no room for a text in its "

@@ -18,12 +18,20 @@ lays them out (layer, then key or value, then head), and with a gate `prompt_gat
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModelForFeatureExtraction
+from peft import (
+    PeftConfig,
+    PeftModel,
+    PeftModelForFeatureExtraction,
+    PrefixTuningConfig,
+    get_peft_model,
+)
 from torch import Tensor, nn
 
 from common.adapters.anatomy import anatomy_of
@@ -42,12 +50,12 @@ __all__ = [
     "AttentionPrefixModel",
     "GatedPrefix",
     "attach_gated_prefix",
+    "attach_prefix",
     "compute_in_attention",
     "gated_prefix_tensors",
     "load_gated_prefix",
+    "load_prefix",
     "prefix_distance",
-    "prefix_sizes",
-    "without_checkpointing",
 ]
 
 _INITIAL_STD = 0.02  # as the embeddings that a prefix stands beside (BERT, arXiv 1810.04805)
@@ -209,28 +217,50 @@ def compute_in_attention(model: PeftModelForFeatureExtraction) -> None:
     model.__class__ = AttentionPrefixModel
 
 
-def prefix_sizes(config: Any) -> dict[str, int]:
-    """Returns what peft's `PrefixTuningConfig` wants to know, where it cannot find it itself."""
-    anatomy = anatomy_of(config)
-    return {
-        "num_layers": anatomy.n_layers,
-        "num_attention_heads": anatomy.n_kv_heads,
-        "token_dim": anatomy.n_kv_heads * anatomy.head_dim,
-    }
+def attach_prefix(model: nn.Module, n_virtual_tokens: int) -> AttentionPrefixModel:
+    """Puts a new plain prefix before a base, as peft builds it; only the prefix is trainable.
+
+    It is drawn with BERT's initializer_range (Devlin et al. 2018, arXiv 1810.04805); peft
+    draws with 1, which starts farther from the base.
+
+    Args:
+        model: A structure copy of the base; changed in place.
+        n_virtual_tokens: Length P of the prefix.
+
+    Raises:
+        AdapterError: The architecture takes no prefix.
+    """
+    anatomy = anatomy_of(model.config)
+    config = PrefixTuningConfig(
+        task_type="FEATURE_EXTRACTION",
+        num_virtual_tokens=n_virtual_tokens,
+        num_layers=anatomy.n_layers,
+        num_attention_heads=anatomy.n_kv_heads,
+        token_dim=anatomy.n_kv_heads * anatomy.head_dim,
+    )
+    with _while_peft_builds(model):
+        adapted: AttentionPrefixModel = get_peft_model(model, config)
+    nn.init.normal_(adapted.prompt_encoder["default"].embedding.weight, std=_INITIAL_STD)
+    compute_in_attention(adapted)
+    return adapted
 
 
-@contextmanager
-def without_checkpointing(model: nn.Module) -> Iterator[None]:
-    """Switches a model's gradient checkpointing off while peft, which refuses it, is at work."""
-    flag = "gradient_checkpointing"
-    modules = [module for module in model.modules() if getattr(module, flag, False)]
-    for module in modules:
-        setattr(module, flag, False)
-    try:
-        yield
-    finally:
-        for module in modules:
-            setattr(module, flag, True)
+def load_prefix(model: nn.Module, folder: Path) -> AttentionPrefixModel:
+    """Puts the plain prefix in a folder of peft before a base.
+
+    Args:
+        model: A structure copy of the base; changed in place.
+        folder: peft's `adapter_config.json` and `adapter_model.safetensors`.
+
+    Raises:
+        AdapterError: The architecture takes no prefix.
+    """
+    config = PeftConfig.from_pretrained(str(folder))
+    config.task_type = "FEATURE_EXTRACTION"
+    with _while_peft_builds(model):
+        adapted: AttentionPrefixModel = PeftModel.from_pretrained(model, str(folder), config=config)
+    compute_in_attention(adapted)
+    return adapted
 
 
 def prefix_distance(model: Any) -> float:
@@ -257,6 +287,22 @@ def prefix_distance(model: Any) -> float:
     finally:
         model.train(training)
     return float((prefixed - plain).abs().max())
+
+
+@contextmanager
+def _while_peft_builds(model: nn.Module) -> Iterator[None]:
+    """Switches off gradient checkpointing, which peft refuses, and a warning it causes itself."""
+    flag = "gradient_checkpointing"
+    modules = [module for module in model.modules() if getattr(module, flag, False)]
+    for module in modules:
+        setattr(module, flag, False)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+            yield
+    finally:
+        for module in modules:
+            setattr(module, flag, True)
 
 
 class _JointPrefix:

@@ -171,7 +171,7 @@ def shifted_positions(config: Any, input_ids: Tensor, shifts: Tensor) -> Tensor:
         tokens that are not padding so far, plus the shift.
     """
     if config.model_type in _COUNTING:
-        real = (input_ids != config.pad_token_id).long()
+        real = input_ids.ne(config.pad_token_id).long()
         return (real.cumsum(1) + shifts[:, None]) * real + int(config.pad_token_id)
     steps = torch.arange(input_ids.shape[1], device=input_ids.device)
     return steps[None] + shifts[:, None]

@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.adapters.anatomy import anatomy_of
 from common.adapters.attach import Adapter
-from common.adapters.methods import Method
 from common.backbones import Backbone
 from common.errors import TuningError
 from common.tuning.blocks import recompute_blocks
@@ -60,9 +58,8 @@ def place_network(network: nn.Module, backbone: Backbone, device: torch.device) 
     network.to(device)
 
 
-def checkpoint_blocks(network: TunedNetwork, method: Method, backbone: Backbone) -> None:
+def checkpoint_blocks(network: TunedNetwork) -> None:
     """Recomputes three blocks of four in the backward pass instead of keeping what they made."""
-    method.require(anatomy_of(backbone), gradient_checkpointing=True)
     inner: Any = network.model
     while hasattr(inner, "get_base_model"):  # a PeftModel
         inner = inner.get_base_model()

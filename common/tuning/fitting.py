@@ -157,7 +157,7 @@ def _fit(job: Job, ranks: Ranks) -> Outcome:
     n_parameters = sum(p.numel() for p in network.parameters())
     place_network(network, backbone, ranks.device)
     if recipe.gradient_checkpointing:
-        checkpoint_blocks(network, job.method, backbone)
+        checkpoint_blocks(network)
     if ranks.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(ranks.device)
     choice = _precision(job, network, data.train, settings, ranks=ranks, start=start)

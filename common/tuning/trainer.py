@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from common.adapters.anatomy import anatomy_of
 from common.adapters.heads import TooLong
-from common.adapters.methods import LoRA, Method
+from common.adapters.methods import Method
 from common.backbones import Backbone, load_backbone
 from common.errors import TuningError
 from common.task import Result
@@ -266,8 +266,7 @@ class Trainer:
         choose_metric(examples.task, self.metric)
         backbone = self._backbone()
         method, recipe, reason = _choose_method(recipe, backbone, examples)
-        anatomy = anatomy_of(backbone)
-        method.require(anatomy, gradient_checkpointing=self.gradient_checkpointing)
+        method.require(anatomy_of(backbone))
         job = Job(
             model=self.model if self.distributed_strategy == "ddp" else backbone,
             method=method,
@@ -298,11 +297,7 @@ def _choose_method(
     advice = recommend(len(examples), anatomy=anatomy, causal_lm=causal_lm)
     rate = recipe.learning_rate or float(advice.settings["learning_rate"])
     reason = " ".join(advice.reasons)
-    method = advice.method
-    if method.refusal(anatomy, gradient_checkpointing=recipe.gradient_checkpointing):
-        method, rate = LoRA(), recipe.learning_rate or default_learning_rate(LoRA(), examples.task)
-        reason += " LoRA instead, because that does not go with gradient checkpointing."
-    return method, replace(recipe, learning_rate=rate), reason
+    return advice.method, replace(recipe, learning_rate=rate), reason
 
 
 def _launch(job: Job) -> Outcome:

@@ -32,6 +32,9 @@ def with_lora(name: str, rank: int, targets: list[str]) -> int:
 
 def with_prefix(name: str, length: int) -> int:
     config = PrefixTuningConfig(num_virtual_tokens=length, task_type="FEATURE_EXTRACTION")
+    own = config_of(name)
+    config.num_layers, config.token_dim = own.num_hidden_layers, own.hidden_size  # DistilBERT's
+    config.num_attention_heads = own.num_attention_heads
     with torch.device("meta"):
         return trained(get_peft_model(built(name), config))
 

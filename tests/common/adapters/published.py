@@ -53,11 +53,8 @@ PUBLISHED = {
         {"model_type": "distilbert"},
         ["q_lin", "v_lin"],
         ["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"],
-        takes_prefix=False,
     ),
-    "ModernBERT-base": Published(
-        {"model_type": "modernbert"}, ["Wqkv"], ["Wqkv", "Wo", "Wi"], takes_prefix=False
-    ),
+    "ModernBERT-base": Published({"model_type": "modernbert"}, ["Wqkv"], ["Wqkv", "Wo", "Wi"]),
     "deberta-v3-base": Published(
         {
             "model_type": "deberta-v2",

@@ -283,8 +283,7 @@ class TestProperties:
     ) -> None:
         anatomy = ANATOMIES[family]
         advice = recommend(n_samples, memory_gib=memory_gib, anatomy=anatomy, **flags)
-        checkpointing = advice.settings["gradient_checkpointing"]
-        advice.method.require(anatomy, gradient_checkpointing=checkpointing)
+        advice.method.require(anatomy)
 
     @given(
         n_samples=SIZES,

@@ -12,12 +12,12 @@ from common.adapters.anatomy import anatomy_of
 from common.adapters.methods import Prefix
 from common.adapters.prefix import (
     attach_gated_prefix,
+    attach_prefix,
     compute_in_attention,
     gated_prefix_tensors,
     load_gated_prefix,
+    load_prefix,
     prefix_distance,
-    prefix_sizes,
-    without_checkpointing,
 )
 from common.adapters.prefix_attention import (
     EMBEDDINGS,
@@ -53,9 +53,7 @@ def _states(model, rows=slice(None), **options):
 
 
 def _peft(model, seed=0):
-    config = PrefixTuningConfig(
-        num_virtual_tokens=P, task_type="FEATURE_EXTRACTION", **prefix_sizes(model.config)
-    )
+    config = PrefixTuningConfig(num_virtual_tokens=P, task_type="FEATURE_EXTRACTION")
     torch.manual_seed(seed)
     prefixed = get_peft_model(copy.deepcopy(model), config).eval()
     torch.nn.init.normal_(prefixed.prompt_encoder["default"].embedding.weight)
@@ -148,13 +146,11 @@ def test_a_plain_prefix_trains_under_checkpointing_inside_the_attention(family):
         model = _model(family)
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        with without_checkpointing(model):  # peft refuses it, and a copy is made here
-            inside = _peft(model)
-        compute_in_attention(inside)
+        torch.manual_seed(2)
+        inside = attach_prefix(model, P)
         _without_dropout(inside)
-        for module in inside.base_model.modules():
-            if hasattr(module, "gradient_checkpointing"):
-                module.gradient_checkpointing = checkpointing
+        on = {getattr(m, "gradient_checkpointing", False) for m in inside.base_model.modules()}
+        assert checkpointing == (True in on)
         inside(input_ids=IDS, attention_mask=MASK).last_hidden_state.square().mean().backward()
         gradients.append(inside.prompt_encoder["default"].embedding.weight.grad)
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-4)
@@ -165,6 +161,8 @@ def test_a_prefix_inside_the_attention_is_saved_and_read_by_peft(tmp_path):
     model = _model("llama")
     inside = _inside(_peft(model))
     inside.save_pretrained(tmp_path)
+    again = load_prefix(copy.deepcopy(model), tmp_path).eval()
+    assert torch.equal(_states(again), _states(inside))
     stock = PeftModel.from_pretrained(copy.deepcopy(model), tmp_path).eval()
     torch.testing.assert_close(_states(stock), _states(inside), atol=1e-6, rtol=1e-5)
     with inside.disable_adapter():

@@ -12,7 +12,7 @@ import torch
 
 from common.adapters.methods import Bottleneck, Full, LoRA, Prefix
 from common.backbones import load_backbone
-from common.errors import AdapterError, TableError, TuningError
+from common.errors import TableError, TuningError
 from common.tuning import Trainer
 from common.tuning.tuned import load_tuned
 from tests.tiny_bert import WORDS, make_tiny_bert
@@ -101,7 +101,10 @@ def test_values_come_in_their_own_unit(bert):
     assert mse < 0.5 * float(targets.var())
 
 
-@pytest.mark.parametrize("method", [LoRA(rank=2, dropout=0.1), Bottleneck(4), Full()])
+@pytest.mark.parametrize(
+    "method",
+    [LoRA(rank=2, dropout=0.1), Bottleneck(4), Prefix(4), Prefix(4, zero_gate=True), Full()],
+)
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_gradient_checkpointing_changes_nothing(request, family, method):
     """Blocks are computed twice, with the same dropout: the same losses."""
@@ -115,23 +118,6 @@ def test_gradient_checkpointing_changes_nothing(request, family, method):
         for on in (False, True)
     ]
     assert losses[1] == pytest.approx(losses[0], abs=1e-6)
-
-
-def test_a_zero_gated_prefix_takes_gradient_checkpointing(bert):
-    method = Prefix(4, zero_gate=True)
-    losses = [
-        [
-            r.loss
-            for r in _trainer(bert, method=method, gradient_checkpointing=on).fit(CLASSES).history
-        ]
-        for on in (False, True)
-    ]
-    assert losses[1] == pytest.approx(losses[0], abs=1e-6)
-
-
-def test_a_plain_prefix_with_gradient_checkpointing_is_refused_with_the_way_out(bert):
-    with pytest.raises(AdapterError, match=r"Prefix\(zero_gate=True\)"):
-        _trainer(bert, method=Prefix(4), gradient_checkpointing=True).fit(CLASSES)
 
 
 def test_gradient_checkpointing_recomputes_the_blocks(bert, monkeypatch):
