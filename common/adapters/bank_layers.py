@@ -140,6 +140,7 @@ class RowGroup:
     layout: Layout
     runs: list[tuple[int, int, Tensor]]
     _stacked: tuple[int, Tensor] | None = field(default=None, repr=False)
+    _memory: Tensor | None = field(default=None, repr=False)
     _kept: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def prefix_rows(self) -> PrefixRows | None:
@@ -206,11 +207,18 @@ class RowGroup:
         return slot.of(flat[None, first:end]).expand(rows, *slot.shape)
 
     def _stacked_rows(self, slot: Slot) -> Tensor:
-        """Returns views of the block's stacked weights, which are kept until the next block's."""
+        """Returns a view of the block's stacked weights, valid until the next block is asked for.
+
+        All blocks are stacked in the same memory: fresh memory costs more than the copy.
+        """
         if self._stacked is None or self._stacked[0] != slot.block:
             first, end = self.layout.blocks[slot.block]
             rows = [flat[first:end] for lo, hi, flat in self.runs for _ in range(lo, hi)]
-            self._stacked = (slot.block, torch.stack(rows))
+            if self._memory is None:
+                widest = max(end - first for first, end in self.layout.blocks)
+                self._memory = rows[0].new_empty(len(rows) * widest)
+            stack = self._memory[: len(rows) * (end - first)].view(len(rows), -1)
+            self._stacked = (slot.block, torch.stack(rows, out=stack))
         return slot.of(self._stacked[1])
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from transformers.activations import ACT2FN
@@ -121,8 +123,7 @@ class Layouts:
             return layout
         anatomy = self.anatomy
         slots = {
-            name: Slot(0, first, (shape[0], math.prod(shape[1:])))
-            for name, shape, first in header.tensors
+            name: Slot(0, first, _rows_and_columns(shape)) for name, shape, first in header.tensors
         }
         embeddings, gates = slots.get(EMBEDDINGS), slots.get(GATES)
         width = anatomy.n_layers * 2 * anatomy.n_kv_heads * anatomy.head_dim
@@ -166,20 +167,30 @@ def _factors(layout: Layout, scaled: Iterable[tuple[Slot, float]]) -> Factors:
 
 
 def _block_slots(header: Header) -> tuple[dict[str, Slot], tuple[tuple[int, int], ...]]:
-    """Returns each tensor's slot, and the blocks: neighbouring tensors of one layer."""
+    """Returns each tensor's slot, and the blocks: a layer's tensors, which stand together.
+
+    A file in another order, which safetensors itself does not write, is one block.
+    """
+    layers = [
+        match.group() if (match := _BLOCK.match(name)) else "" for name, _, _ in header.tensors
+    ]
+    starts = [
+        first
+        for number, (_, _, first) in enumerate(header.tensors)
+        if number == 0 or layers[number] != layers[number - 1]
+    ]
+    if len(starts) != len(set(layers)):
+        starts = [0]
+    blocks = tuple(pairwise((*starts, header.n_elements)))
     slots: dict[str, Slot] = {}
-    blocks: list[tuple[int, int]] = []
-    current: str | None = None
     for name, shape, first in header.tensors:
-        layer = match.group() if (match := _BLOCK.match(name)) else ""
-        if layer != current:
-            blocks.append((first, first))
-            current = layer
-        start = blocks[-1][0]
-        blocks[-1] = (start, first + math.prod(shape))
-        rows, columns = (shape[0], math.prod(shape[1:]))
-        slots[name] = Slot(len(blocks) - 1, first - start, (rows, columns))
-    return slots, tuple(blocks)
+        block = bisect_right(starts, first) - 1
+        slots[name] = Slot(block, first - starts[block], _rows_and_columns(shape))
+    return slots, blocks
+
+
+def _rows_and_columns(shape: tuple[int, ...]) -> tuple[int, int]:
+    return (shape[0] if shape else 1, math.prod(shape[1:]))
 
 
 def _lora_sites(
@@ -195,7 +206,8 @@ def _lora_sites(
     for site, pair in sides.items():
         n_in, n_out = linears[site]
         shapes = tuple(pair[side].shape for side in sorted(pair))
-        if len(pair) != 2 or shapes != ((shapes[0][0], n_in), (n_out, shapes[0][0])):
+        r = shapes[0][0]
+        if len(pair) != 2 or r < 1 or shapes != ((r, n_in), (n_out, r)):
             raise unfit(f"A (r, {n_in}) and B ({n_out}, r) for {site}", f"shapes {shapes}")
     return blocks, {site: (pair["A"], pair["B"]) for site, pair in sides.items()}
 

@@ -17,6 +17,7 @@ from tests.common.adapters.bank_rows import (
     TEXTS,
     WEIGHTS,
     largest_delta,
+    made_batch,
     save_random,
     save_three_loras,
 )
@@ -31,6 +32,21 @@ def bert(tmp_path_factory):
 @pytest.fixture(scope="module")
 def loras(bert, tmp_path_factory):
     return save_three_loras(bert, tmp_path_factory.mktemp("loras"))
+
+
+def _reordered(data):
+    """Returns a safetensors file with the tensors sorted by the ends of their names."""
+    n_header = int.from_bytes(data[:8], "little")
+    header, start = json.loads(data[8 : 8 + n_header]), 8 + n_header
+    header.pop("__metadata__", None)
+    moved, body = {}, b""
+    for name in sorted(header, key=lambda name: (name.split(".lora_")[1], name)):
+        first, end = header[name]["data_offsets"]
+        moved[name] = {**header[name], "data_offsets": [len(body), len(body) + end - first]}
+        body += data[start + first : start + end]
+    encoded = json.dumps(moved).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    return len(encoded).to_bytes(8, "little") + encoded + body
 
 
 class TestRefusals:
@@ -108,6 +124,25 @@ class TestRefusals:
         ):
             save_file(changed, folder / WEIGHTS)
             self._refused(bert, loras, folder, match)
+
+    def test_ranks_of_zero_and_single_numbers_are_refused(self, bert, loras, folder):
+        """Neither has a scale, or a shape, to compute with."""
+        tensors = load_file(folder / WEIGHTS)
+        empty = {n: x[:0] if "lora_A" in n else x[:, :0].contiguous() for n, x in tensors.items()}
+        for changed in (empty, {**tensors, "single": torch.tensor(1.0)}):
+            save_file(changed, folder / WEIGHTS)
+            self._refused(bert, loras, folder, "expected A")
+
+    def test_a_file_in_another_order_gives_the_same_rows(self, bert, loras, folder):
+        """All A before all B, as no writer of safetensors does but the format allows."""
+        rewritten = _reordered((folder / WEIGHTS).read_bytes())
+        (folder / WEIGHTS).write_bytes(rewritten)
+        folders = {"other": folder, "b": loras["b"]}
+        bank = AdapterBank(bert, folders={**folders, "a": loras["a"]})
+        assert largest_delta(bank, bert, folders, ["other", "b", None, "other"]) <= 1e-5
+        ids, mask = made_batch(bert, 2)
+        mixed = [bank.hidden_states(ids, mask, names) for names in (["a", "b"], ["other", "b"])]
+        assert (mixed[0] - mixed[1]).abs().max() <= 1e-6
 
     def test_options_that_change_the_formula_are_refused_by_name(self, bert, loras, folder):
         """Each would need weights of the adapter's own in the base, or another formula."""
