@@ -15,11 +15,12 @@ eager with the model's own loss, compiled with ours in chunks), and ours, "<meth
   products that this GPU was measured to make, 790 TFLOP/s; FP8 may pass 1;
 - "loss after <n> steps" of the same 200 batches from the same weights, mean of the last 20.
 
-Intervals are quartiles over rounds in which every side makes one step in turn.
+Intervals are quartiles over rounds in which every side makes some steps in turn.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import time
@@ -30,7 +31,6 @@ from typing import Any
 
 from benchmarks.interleaved import interleave, ratio, spread
 from benchmarks.paired import Interval
-from benchmarks.shapes import SHAPES
 from benchmarks.suite import Outcome, Role, Row, Verdict
 
 __all__ = ["training"]
@@ -66,6 +66,8 @@ def training(data: Path | None, *, quick: bool) -> Outcome:  # noqa: ARG001  # n
     """
     import torch
 
+    from benchmarks.speed_losses import compare_losses
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     plan = json.loads(_CONFIG.read_text(encoding="utf-8"))["quick" if quick else device]
     if device == "cpu":
@@ -74,7 +76,7 @@ def training(data: Path | None, *, quick: bool) -> Outcome:  # noqa: ARG001  # n
     rows = [row for group in measured for row in group.rows(device)]
     headlines = _headlines(measured)
     loss = plan["loss"]
-    peer_loss, our_loss = _compare_losses(loss, device)
+    peer_loss, our_loss = compare_losses(loss, device)
     headlines["loss_ratio_200"] = our_loss / peer_loss
     label = f"{loss['shape']}, {loss['layers']} layers"
     metric = f"loss after {loss['steps']} steps"
@@ -162,12 +164,12 @@ def _measure(
     """Builds a group's sides, keeps them all, and times them in turn."""
     import torch
 
-    from benchmarks.speed_sides import Side, record_peak, release
+    from benchmarks.speed_sides import Side, record_peak, release, work_of
 
     torch._dynamo.reset()  # type: ignore[no-untyped-call]
     torch._dynamo.config.automatic_dynamic_shapes = False  # each shape is compiled for itself
     torch._dynamo.config.recompile_limit = 64
-    work = _work(entry, device, plan.get("layers"))
+    work = work_of(entry, device, plan.get("layers"))
     sides: dict[str, Side] = {}
     notes: dict[str, str] = {}
     failed: list[str] = []
@@ -180,8 +182,7 @@ def _measure(
         else:
             _LOGGER.warning("%s %s: %.2f GiB", entry["shape"], name, sides[name].peak_gib)
     wait: Callable[[], object] = torch.cuda.synchronize if device == "cuda" else lambda: None
-    steps = {name: side.step for name, side in sides.items()}
-    seconds = interleave(steps, rounds=plan["rounds"], wait=wait) if steps else {}
+    seconds = _time(sides, plan["rounds"], plan["burst"], wait)
     memory = {
         name: side.peak_gib if device == "cuda" else _kept_mib(side) for name, side in sides.items()
     }
@@ -189,6 +190,29 @@ def _measure(
     for name, times in seconds.items():
         _LOGGER.warning("%s %s: %.1f ms", entry["shape"], name, spread(times).value)
     return _Group(work, seconds, memory, notes), failed
+
+
+def _time(
+    sides: Mapping[str, Any], rounds: int, burst: int, wait: Callable[[], object]
+) -> dict[str, list[float]]:
+    """Returns the seconds of a step in each round, in which every side makes `burst` steps.
+
+    A burst, because a GPU that a heavy neighbour has heated takes some steps to recover.
+    """
+
+    def steps(side: Any) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(burst):
+                side.step()
+
+        return run
+
+    gc.collect()
+    gc.freeze()  # else collections walk through every network at hand, in the midst of steps
+    runs = {name: steps(side) for name, side in sides.items()}
+    seconds = interleave(runs, rounds=rounds, wait=wait) if runs else {}
+    gc.unfreeze()
+    return {name: [second / burst for second in times] for name, times in seconds.items()}
 
 
 def _build(name: str, work: Any, notes: dict[str, str]) -> Any:
@@ -237,13 +261,6 @@ def _choose(work: Any) -> Any:
     )
 
 
-def _work(entry: Mapping[str, Any], device: str, layers: int | None) -> Any:
-    from benchmarks.speed_sides import Work
-
-    changes = {"num_hidden_layers": layers} if layers else {}
-    return Work(SHAPES[entry["shape"]], entry["batch"], entry["length"], device, changes)
-
-
 def _count_multiplied(work: Any) -> int:
     """Returns the parameters that every token is multiplied with: all but the embedding."""
     import torch
@@ -273,45 +290,6 @@ def _kept_mib(side: Any) -> float:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         side.step()
     return float(sum(storage.nbytes() for storage in kept.values()) / 2**20)
-
-
-def _compare_losses(plan: Mapping[str, Any], device: str) -> tuple[float, float]:
-    """Trains a peer and ours from the same weights on the same batches.
-
-    The text is a noisy chain that can be learned: the next of 512 words is 5 times the last
-    plus 0 to 3.
-    """
-    import torch
-
-    from benchmarks.speed_sides import our_side, peer_side, release
-    from common.tuning.precision import PrecisionChoice
-
-    work = _work(plan, device, plan["layers"])
-    rate = plan["learning_rate"]
-    peer = peer_side(_PEER, work, learning_rate=rate)
-    words = plan["ours"].split()
-    choice = PrecisionChoice(words[1], "compiled" in words, "as the row says")
-    ours = our_side(plan["ours"], work, choice, learning_rate=rate, start=peer.network)
-    generator = torch.Generator().manual_seed(0)
-    losses: dict[str, list[torch.Tensor]] = {peer.name: [], ours.name: []}
-    for _ in range(plan["steps"]):
-        tokens = _chain(work.batch, work.length, generator).to(device)
-        for side in (peer, ours):
-            losses[side.name].append(side.step(tokens).float())
-    last = plan["last"]
-    found = [float(torch.stack(losses[side.name][-last:]).mean()) for side in (peer, ours)]
-    release([peer, ours])
-    return found[0], found[1]
-
-
-def _chain(batch: int, length: int, generator: Any) -> Any:
-    import torch
-
-    tokens = torch.randint(512, (batch, length), generator=generator)
-    noise = torch.randint(4, (batch, length), generator=generator)
-    for place in range(1, length):
-        tokens[:, place] = (5 * tokens[:, place - 1] + noise[:, place]) % 512
-    return tokens
 
 
 def _headlines(measured: Sequence[_Group]) -> dict[str, float]:

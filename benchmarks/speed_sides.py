@@ -9,14 +9,14 @@ too, because products of zeros run faster than a trained adapter's would.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from benchmarks.shapes import Shape, build_causal_lm, build_encoder, draw_tokens
+from benchmarks.shapes import SHAPES, Shape, build_causal_lm, build_encoder, draw_tokens
 from common.adapters.methods import Bottleneck, LoRA
 from common.tuning.blocks import recompute_blocks, repeated_blocks
 from common.tuning.precision import PrecisionChoice, apply_precision
@@ -31,6 +31,7 @@ __all__ = [
     "peer_side",
     "record_peak",
     "release",
+    "work_of",
 ]
 
 RANK, ALPHA = 16, 32
@@ -87,6 +88,12 @@ class Side:
     step: Callable[..., torch.Tensor]
     peak_gib: float = 0.0
     network: Any = None
+
+
+def work_of(entry: Mapping[str, Any], device: str, layers: int | None = None) -> Work:
+    """Returns the work that an entry of the configuration describes, with fewer layers if set."""
+    changes = {"num_hidden_layers": layers} if layers else {}
+    return Work(SHAPES[entry["shape"]], entry["batch"], entry["length"], device, changes)
 
 
 def peer_side(

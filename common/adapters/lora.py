@@ -18,7 +18,7 @@ forward pass.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.tuners.lora import Linear as PeftLinear
@@ -28,6 +28,9 @@ from torch.nn import functional
 from common.adapters.float8 import Float8Linear, backward_product, float8_product, quantise
 from common.adapters.frozen import FrozenLinear, frozen_product, takes_onednn
 from common.adapters.low_rank_add import add_low_rank
+
+if TYPE_CHECKING:
+    from common.adapters.joint import JointProjection
 
 __all__ = ["FusedLoRALinear", "adapted_linear", "fuse_lora", "unfuse_lora"]
 
@@ -55,6 +58,8 @@ def unfuse_lora(model: nn.Module) -> int:
 class FusedLoRALinear(PeftLinear):  # type: ignore[misc]
     """peft's LoRA linear layer with the fused forward pass; made by `fuse_lora` only."""
 
+    joint: JointProjection | None = None  # set where projections of one input are joined
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Returns `(..., out_features)` for `x` of `(..., in_features)`."""
         name = self._fusible_adapter()
@@ -63,6 +68,8 @@ class FusedLoRALinear(PeftLinear):  # type: ignore[misc]
             return result
         dropout = self.lora_dropout[name]
         plain = isinstance(dropout, nn.Identity) or not self.training
+        if self.joint is not None and x.dtype is _working_type(x):
+            return self.joint.output(self, x)
         return adapted_linear(
             x,
             self.base_layer,

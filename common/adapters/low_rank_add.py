@@ -19,16 +19,19 @@ _ROWS, _COLUMNS, _WARPS = 64, 128, 4  # of the tile that one program adds to
 _ON_GPU = torch.cuda.is_available() and has_triton()
 
 
-def add_low_rank(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Returns total + left @ right, possibly in the memory of `total`.
+def add_low_rank(total: Tensor, left: Tensor, right: Tensor, first: int = 0) -> Tensor:
+    """Returns total + left[:, first : first + rank] @ right, possibly in the memory of `total`.
 
     Args:
         total: `(rows, columns)`, contiguous; not to be used afterwards.
-        left: `(rows, rank)`.
+        left: `(rows, first + rank or more)`.
         right: `(rank, columns)`, all three in one type.
+        first: Column of `left` to begin with.
     """
-    if _ON_GPU and total.is_cuda and left.shape[1] <= 128:
-        return torch.ops.tandem.add_low_rank(total, left, right)
+    if _ON_GPU and total.is_cuda and right.shape[0] <= 128:
+        summed: Tensor = torch.ops.tandem.add_low_rank(total, left, right, first)
+        return summed
+    left = left[:, first : first + right.shape[0]]
     if torch.compiler.is_compiling():
         return total + left @ right
     return total.addmm_(left, right)
@@ -42,7 +45,7 @@ def _define() -> Any:
 
     @triton.jit
     def kernel(  # noqa: PLR0917  # a kernel's arguments
-        total, left, right, result, n_rows, n_columns, rank, left_row, left_rank,
+        total, left, right, result, n_rows, n_columns, rank, first, left_row, left_rank,
         right_rank, right_column, padded: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
     ):  # fmt: skip
         row = tl.program_id(1) * rows + tl.arange(0, rows)
@@ -52,7 +55,7 @@ def _define() -> Any:
         place = row[:, None].to(tl.int64) * n_columns + column[None, :]
         sums = tl.load(total + place, mask=inside, other=0.0)
         a = tl.load(
-            left + row[:, None] * left_row + inner[None, :] * left_rank,
+            left + row[:, None] * left_row + (first + inner[None, :]) * left_rank,
             mask=(row[:, None] < n_rows) & (inner[None, :] < rank),
             other=0.0,
         )
@@ -65,15 +68,15 @@ def _define() -> Any:
         tl.store(result + place, sums.to(result.dtype.element_ty), mask=inside)
 
     @triton_op("tandem::add_low_rank", mutates_args={})
-    def operator(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    def operator(total: Tensor, left: Tensor, right: Tensor, first: int) -> Tensor:
         n_rows, n_columns = total.shape
-        rank = left.shape[1]
+        rank = right.shape[0]
         result = torch.empty_like(total)
         padded = max(16, triton.next_power_of_2(rank))
         grid = (triton.cdiv(n_columns, _COLUMNS), triton.cdiv(n_rows, _ROWS))
         wrap_triton(kernel)[grid](
-            total, left, right, result, n_rows, n_columns, rank, left.stride(0), left.stride(1),
-            right.stride(0), right.stride(1),
+            total, left, right, result, n_rows, n_columns, rank, first, left.stride(0),
+            left.stride(1), right.stride(0), right.stride(1),
             padded=padded, rows=_ROWS, columns=_COLUMNS, num_warps=_WARPS,
         )  # fmt: skip
         return result

@@ -14,20 +14,19 @@ def repeated_blocks(network: nn.Module) -> list[nn.Module]:
 
     A transformer keeps its layers in a `ModuleList` of one class; of several lists (a
     SwinUNETR has one for each stage) all those are taken that are not inside another.
-    Lists of less than a tenth of the network's parameters do not count. A `ModuleList`
+    Lists of less than a tenth of the network's numbers do not count. A `ModuleList`
     itself stands for its modules.
     """
     if isinstance(network, nn.ModuleList):
         return list(network)
-    total = sum(parameter.numel() for parameter in network.parameters())
+    total = _size(network)
     blocks: list[nn.Module] = []
     inside: set[int] = set()
     for module in network.modules():
         if not isinstance(module, nn.ModuleList) or id(module) in inside or len(module) < 2:
             continue
         alike = len({type(child) for child in module}) == 1
-        held = sum(parameter.numel() for parameter in module.parameters())
-        if alike and 10 * held >= total:
+        if alike and 10 * _size(module) >= total:
             blocks.extend(module)
             inside.update(id(inner) for inner in module.modules())
     return blocks
@@ -60,3 +59,8 @@ def recompute_blocks(network: nn.Module, *, keep_every: int = 4) -> int:
     for block in kept:
         block.gradient_checkpointing = False
     return len(blocks) - len(kept)
+
+
+def _size(module: nn.Module) -> int:
+    """Returns how many numbers a module holds; a weight in FP8 is a buffer, no parameter."""
+    return sum(tensor.numel() for tensor in (*module.parameters(), *module.buffers()))

@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from common.adapters.frozen import quicken_frozen
+from common.adapters.joint import join_projections
 from common.adapters.lora import FusedLoRALinear, fuse_lora
 from common.tuning.blocks import repeated_blocks
 from common.tuning.float8 import divisible_by_16, freeze_in_float8, train_in_float8
@@ -112,6 +113,10 @@ def apply_precision(
         _narrow(network)
     if choice.name == "fp8":
         freeze_in_float8(network)
+        for block in repeated_blocks(network):
+            # a compiler refuses to recompute what hands outputs from one layer to the next
+            if not getattr(block, "gradient_checkpointing", False):
+                join_projections(block)
         if _trains_linear_layers(network):
             train_in_float8(network)
     if choice.compiled:
