@@ -26,8 +26,9 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.interleaved import interleave, ratio, spread
 from benchmarks.paired import Interval
@@ -166,7 +167,7 @@ def _measure(
 
     from benchmarks.speed_sides import Side, record_peak, release, work_of
 
-    torch._dynamo.reset()  # type: ignore[no-untyped-call]
+    torch._dynamo.reset()
     torch._dynamo.config.automatic_dynamic_shapes = False  # each shape is compiled for itself
     torch._dynamo.config.recompile_limit = 64
     work = work_of(entry, device, plan.get("layers"))
@@ -175,7 +176,7 @@ def _measure(
     failed: list[str] = []
     for name in entry["sides"]:
         try:
-            sides[name] = record_peak(lambda name=name: _build(name, work, notes))
+            sides[name] = record_peak(partial(_build, name, work, notes))
         except (RuntimeError, ImportError, AttributeError, TypeError, ValueError) as error:
             failed.append(f"{entry['shape']} {name} ({type(error).__name__})")
             _LOGGER.warning("%s left out: %s", name, str(error)[:2000])
@@ -219,13 +220,13 @@ def _build(name: str, work: Any, notes: dict[str, str]) -> Any:
     """Returns the side called `name`; its words say what it is."""
     from benchmarks.speed_sides import full_side, our_side, peer_side
     from common.adapters.methods import Bottleneck
-    from common.tuning.precision import PrecisionChoice
+    from common.tuning.precision import PrecisionChoice, PrecisionName
 
     words = name.split()
     compiled, float8 = "compiled" in words, "fp8" in words
     checkpointed = "checkpointed" in words
     if words[0] == "peer":
-        adapters = "fp32" if "fp32" in words else "bf16"
+        adapters: Literal["fp32", "bf16"] = "fp32" if "fp32" in words else "bf16"
         return peer_side(name, work, compiled=compiled, float8=float8, adapters=adapters)
     if words[0] == "full":
         return full_side(
@@ -240,7 +241,8 @@ def _build(name: str, work: Any, notes: dict[str, str]) -> Any:
         choice = _choose(work)
         notes[name] = choice.reason
     else:
-        precision = next(word for word in words if word in {"fp32", "bf16", "fp8"})
+        names: tuple[PrecisionName, ...] = ("fp32", "bf16", "fp8")
+        precision = next(name for name in names if name in words)
         choice = PrecisionChoice(precision, compiled, "as the row says")
     method = Bottleneck(size=64) if words[0] == "bottleneck" else None
     return our_side(name, work, choice, method=method, checkpointed=checkpointed)

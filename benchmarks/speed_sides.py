@@ -19,6 +19,7 @@ from torch import nn
 from benchmarks.shapes import SHAPES, Shape, build_causal_lm, build_encoder, draw_tokens
 from common.adapters.methods import Bottleneck, LoRA
 from common.tuning.blocks import recompute_blocks, repeated_blocks
+from common.tuning.objectives import TunedNetwork
 from common.tuning.precision import PrecisionChoice, apply_precision
 
 __all__ = [
@@ -68,9 +69,10 @@ class Work:
 
     def tokens(self, seed: int = 0) -> torch.Tensor:
         """Returns token ids `(batch, length)`."""
-        return draw_tokens(
+        drawn: torch.Tensor = draw_tokens(
             self.shape, batch=self.batch, length=self.length, device=self.device, seed=seed
         )
+        return drawn
 
 
 @dataclass
@@ -207,7 +209,7 @@ def our_side(
         _copy_weights(start, network)
     if checkpointed:
         recompute_blocks(network.model)
-    network = apply_precision(network, choice)
+    apply_precision(network, choice)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, fused=True)
     first = work.tokens()
@@ -222,11 +224,10 @@ def our_side(
 
 def our_network(
     work: Work, *, method: LoRA | Bottleneck | None = None, dtype: torch.dtype
-) -> nn.Module:
+) -> TunedNetwork:
     """Returns the network that the Trainer would build: adapted base and frozen output layer."""
     from common.adapters.attach import attach_new
     from common.backbones import Backbone
-    from common.tuning.objectives import TunedNetwork
 
     base = build_encoder(work.shape, device=work.device, dtype=dtype, **work.changes)
     size = int(base.config.hidden_size)
@@ -244,7 +245,8 @@ def our_network(
     words.normal_(std=0.02, generator=generator)
     network = TunedNetwork(adapter.backbone.model, "causal_lm", hidden_size=size, lm_head=words)
     _draw_b(network)
-    return network.train()
+    network.train()
+    return network
 
 
 def our_batch(tokens: torch.Tensor) -> Any:

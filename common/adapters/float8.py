@@ -111,7 +111,7 @@ class Float8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns `(..., out_features)` for `x` of `(..., in_features)`."""
-        y: Tensor = _Float8Product.apply(x, *self.tensors())
+        y: Tensor = _Float8Product.apply(x, *self.tensors())  # type: ignore[no-untyped-call]
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def tensors(self) -> Float8Weight:

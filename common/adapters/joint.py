@@ -35,16 +35,16 @@ def join_projections(model: nn.Module) -> int:
     Returns:
         How many groups it made.
     """
-    groups = [
-        [getattr(module, name) for name in names]
-        for module in model.modules()
-        for names in SIBLINGS
-        if all(isinstance(getattr(module, name, None), FusedLoRALinear) for name in names)
-    ]
-    fitting = [group for group in groups if all(_fits(member) for member in group)]
-    for group in fitting:
-        JointProjection(group)
-    return len(fitting)
+    n_groups = 0
+    for module in model.modules():
+        children = dict(module.named_children())
+        for names in SIBLINGS:
+            members = [children.get(name) for name in names]
+            fitting = [m for m in members if isinstance(m, FusedLoRALinear) and _fits(m)]
+            if len(fitting) == len(names):
+                JointProjection(fitting)
+                n_groups += 1
+    return n_groups
 
 
 class JointProjection:
@@ -80,7 +80,9 @@ class JointProjection:
             ups.append((member.lora_B[name].weight * member.scaling[name]).to(x.dtype))
             weights.extend(member.base_layer.tensors())
         down = torch.cat(downs).to(x.dtype)  # [sum of ranks, in_features]
-        outputs: Sequence[Tensor] = _JointFloat8.apply(x, down, len(ups), *ups, *weights)
+        outputs: Sequence[Tensor] = _JointFloat8.apply(  # type: ignore[no-untyped-call]
+            x, down, len(ups), *ups, *weights
+        )
         return outputs
 
 

@@ -125,9 +125,13 @@ def adapted_linear(
     if _pays_to_merge(x, base):
         return functional.linear(x, torch.addmm(base.weight.to(dtype), up, down), bias)
     if isinstance(base, Float8Linear):
-        y = _AdaptedFloat8.apply(x, adapted, bias, down, up, *base.tensors())
+        y = _AdaptedFloat8.apply(  # type: ignore[no-untyped-call]
+            x, adapted, bias, down, up, *base.tensors()
+        )
     else:
-        y = _AdaptedDense.apply(x, adapted, bias, down, up, base.weight.to(dtype))
+        y = _AdaptedDense.apply(  # type: ignore[no-untyped-call]
+            x, adapted, bias, down, up, base.weight.to(dtype)
+        )
     return y
 
 

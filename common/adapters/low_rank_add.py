@@ -39,12 +39,12 @@ def add_low_rank(total: Tensor, left: Tensor, right: Tensor, first: int = 0) -> 
 
 def _define() -> Any:
     """Registers the operator with PyTorch, in a process that sees a GPU."""
-    import triton
-    import triton.language as tl
+    import triton  # type: ignore[import-not-found]  # comes with torch where there is a GPU
+    import triton.language as tl  # type: ignore[import-not-found]
     from torch.library import triton_op, wrap_triton
 
-    @triton.jit
-    def kernel(  # noqa: PLR0917  # a kernel's arguments
+    @triton.jit  # type: ignore[untyped-decorator]
+    def kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0917  # a kernel's arguments
         total, left, right, result, n_rows, n_columns, rank, first, left_row, left_rank,
         right_rank, right_column, padded: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
     ):  # fmt: skip

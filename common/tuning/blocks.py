@@ -57,7 +57,7 @@ def recompute_blocks(network: nn.Module, *, keep_every: int = 4) -> int:
     blocks = repeated_blocks(inner)
     kept = blocks[keep_every - 1 :: keep_every] if keep_every else []
     for block in kept:
-        block.gradient_checkpointing = False
+        block.gradient_checkpointing = False  # type: ignore[assignment]  # transformers' flag
     return len(blocks) - len(kept)
 
 

@@ -51,7 +51,7 @@ def chunked_cross_entropy(
     differentiate = torch.is_grad_enabled()
     hidden_gradient = differentiate and hidden.requires_grad
     weight_gradient = differentiate and weight.requires_grad
-    loss: Tensor = _ChunkedCrossEntropy.apply(
+    loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
         hidden,
         weight,
         labels,
@@ -85,9 +85,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 logits, labels[start : start + chunk_tokens], ignore_index, any(wanted)
             )
             total += part
-            if hidden_gradient is not None:
+            if hidden_gradient is not None and gradient is not None:
                 torch.mm(gradient, words, out=hidden_gradient[start : start + chunk_tokens])
-            if weight_gradient is not None:
+            if weight_gradient is not None and gradient is not None:
                 weight_gradient.addmm_(gradient.t(), rows)
             del logits, gradient  # else two chunks' would be held at a time
         ctx.save_for_backward(hidden_gradient, weight_gradient)
@@ -95,7 +95,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
         if hidden_gradient is not None:

@@ -34,7 +34,7 @@ def freeze_in_float8(network: nn.Module, *, keep_transposed: bool = False) -> in
     for block in repeated_blocks(network):
         for parent in list(block.modules()):
             for name, child in list(parent.named_children()):
-                if _can_freeze(child):
+                if isinstance(child, nn.Linear) and _can_freeze(child):
                     layer = Float8Linear(child.weight, child.bias, keep_transposed=keep_transposed)
                     setattr(parent, name, layer)
                     n_replaced += 1
@@ -73,8 +73,9 @@ def train_in_float8(network: nn.Module) -> int:
 
 def divisible_by_16(module: nn.Module) -> bool:
     """Returns whether `module` is a linear layer of sizes that FP8 products take."""
-    plain = type(module) in (nn.Linear, FrozenLinear)
-    return plain and not (module.in_features % 16 or module.out_features % 16)
+    if not isinstance(module, nn.Linear) or type(module) not in (nn.Linear, FrozenLinear):
+        return False
+    return not (module.in_features % 16 or module.out_features % 16)
 
 
 def _can_freeze(module: nn.Module) -> bool:

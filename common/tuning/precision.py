@@ -253,7 +253,8 @@ def _trains_beside_lora(network: nn.Module) -> bool:
 def _trains_linear_layers(network: nn.Module) -> bool:
     """Returns whether the blocks' own linear layers are trained, as in full tuning."""
     return any(
-        divisible_by_16(module)
+        isinstance(module, nn.Linear)
+        and divisible_by_16(module)
         and module.weight.requires_grad
         and min(module.in_features, module.out_features) >= 256
         for block in repeated_blocks(network)
