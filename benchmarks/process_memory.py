@@ -54,7 +54,7 @@ def _peak_on_gpu(side: Side, base: Base) -> int:
         storage = base.lm_head.untyped_storage()
         held[storage.data_ptr()] = storage.nbytes()
     states = 0 if side.optimiser is None else _state_bytes(side.optimiser)
-    return sum(held.values()) + states + torch.cuda.max_memory_allocated() - before
+    return int(sum(held.values()) + states + torch.cuda.max_memory_allocated() - before)
 
 
 def _state_bytes(optimiser: Any) -> int:

@@ -115,6 +115,8 @@ def _states(part: TokenRows, rows: Ints | None, backbone: Backbone, device: str)
         for start in range(0, len(rows), 64):
             batch = batch_of(part, rows[start : start + 64], device)
             mask = batch.attention_mask
+            if mask is None:  # no padding
+                mask = torch.ones_like(batch.input_ids)
             hidden = backbone.model(input_ids=batch.input_ids, attention_mask=mask)
             states = mean_states(hidden.last_hidden_state, mask, batch.owners, batch.n_rows)
             means.append(states.cpu().numpy())

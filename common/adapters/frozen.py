@@ -47,7 +47,7 @@ def restore_frozen(model: nn.Module) -> int:
     """Gives the layers torch's own pass back; returns how many it changed."""
     layers = [module for module in model.modules() if type(module) is FrozenLinear]
     for layer in layers:
-        layer.__class__ = nn.Linear
+        layer.__class__ = nn.Linear  # type: ignore[assignment]  # its own parent's class
     return len(layers)
 
 
@@ -59,7 +59,9 @@ class FrozenLinear(nn.Linear):
         if self.weight.requires_grad or not takes_onednn(x, self.weight):
             return super().forward(x)
         if x.requires_grad and torch.is_grad_enabled():
-            y: Tensor = _FrozenProduct.apply(x, self.weight, self.bias)
+            y: Tensor = _FrozenProduct.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                x, self.weight, self.bias
+            )
             return y
         return frozen_product(x, self.weight, self.bias)
 
@@ -108,7 +110,6 @@ def _on_amd() -> bool:
         processor = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    carried = torch.backends.mkldnn.is_available() and hasattr(
-        torch.ops.mkldnn, "_linear_pointwise"
-    )
+    mkldnn: Any = torch.backends.mkldnn
+    carried = mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return "AuthenticAMD" in processor and carried
