@@ -138,6 +138,10 @@ class AdapterBank:
             raise self._unknown([name])
         self._cache.forget(stored)
 
+    def close(self) -> None:
+        """Ends the bank's reading threads; requests under way finish."""
+        self._readers.shutdown()
+
     def counts(self) -> CacheCounts:
         """Returns hits, misses and size of the cache of weights."""
         return self._cache.counts()
@@ -162,6 +166,10 @@ class AdapterBank:
             InputError: There is not one adapter, or None, for each row.
             TaskError: A text is empty, or too long where the policy is to refuse.
         """
+        if isinstance(rows, str):
+            raise InputError(
+                "rows", expected="a list of texts", found="one text", remedy="Put it into a list."
+            )
         stored = self._named(adapters, len(rows))
         windows = cut_windows(
             self._backbone.tokenizer,

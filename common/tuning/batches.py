@@ -362,4 +362,5 @@ def _too_long(rows: Sequence[int], max_tokens: int, longest: int) -> TableError:
 def _named(rows: Sequence[int]) -> str:
     shown = ", ".join(map(str, rows[:_ROWS_NAMED]))
     more = len(rows) - _ROWS_NAMED
-    return f"rows {shown}" + (f" and {more} more" if more > 0 else "") + ", counted from 0"
+    noun = "row" if len(rows) == 1 else "rows"
+    return f"{noun} {shown}" + (f" and {more} more" if more > 0 else "") + ", counted from 0"

@@ -63,6 +63,8 @@ class Recipe:
     label: str = "label"
 
     def __post_init__(self) -> None:
+        known = self.method == "auto" or isinstance(self.method, get_args(Method))
+        _require("method", known, self.method)
         _require("precision", self.precision in get_args(PrecisionName), self.precision)
         _require(
             "distributed_strategy",
@@ -131,6 +133,7 @@ def default_learning_rate(method: Method, task: TaskKind) -> float:
 
 
 _ALLOWED = {
+    "method": 'LoRA(), Prefix(), Bottleneck() or Full() of common.adapters.methods, or "auto"',
     "precision": ", ".join(get_args(PrecisionName)),
     "distributed_strategy": "None or ddp",
     "device": "cpu, cuda or None",

@@ -7,6 +7,7 @@ build, choose the precision and train (`common.tuning.fitting`), and save.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from functools import partial
@@ -313,6 +314,7 @@ def _launch(job: Job) -> Outcome:
             remedy='Leave device= out, or pass device="cpu".',
         )
     if job.recipe.distributed_strategy is None:
+        _require_alone()
         return fit_job(job, OneProcess(torch.device(kind)))
     from common.tuning.distributed import run_distributed
 
@@ -322,6 +324,18 @@ def _launch(job: Job) -> Outcome:
         device=kind,
         timeout_s=job.recipe.process_timeout_s,
     )
+
+
+def _require_alone() -> None:
+    """Refuses to let each rank of torchrun train the whole run and write the same folder."""
+    n_ranks = os.environ.get("WORLD_SIZE", "1")
+    if "RANK" in os.environ and n_ranks != "1":
+        raise TuningError(
+            "distributed_strategy",
+            expected='"ddp" where torchrun starts several processes',
+            found=f"none, in {n_ranks} processes",
+            remedy='Pass distributed_strategy="ddp", or start the script without torchrun.',
+        )
 
 
 def _notes(job: Job, outcome: Outcome) -> tuple[str, ...]:

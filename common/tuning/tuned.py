@@ -55,6 +55,13 @@ class TunedModel:
         Raises:
             InputError: A text is empty, or too long where the policy is to refuse.
         """
+        if isinstance(texts, str):
+            raise InputError(
+                "texts",
+                expected="a list of texts",
+                found="one text",
+                remedy="Put it into a list.",
+            )
         given = list(texts)
         if not given:
             return []

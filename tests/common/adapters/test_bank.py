@@ -335,3 +335,10 @@ class TestLoading:
         for thread in threads:
             thread.join(20)
         assert faults == []
+
+
+def test_one_text_is_not_read_letter_by_letter(bert):
+    bank = AdapterBank(bert)
+    with pytest.raises(InputError, match="a list of texts"):
+        bank.predict("risk", [None] * 4)
+    bank.close()

@@ -124,7 +124,7 @@ def test_a_text_without_a_next_token_is_refused():
             return {"input_ids": [[5, 6] if "two" in text else [5] for text in texts]}
 
     examples = Examples(("two", "one"), (None, None), "causal_lm")
-    with pytest.raises(TableError, match="fewer in rows 1,"):
+    with pytest.raises(TableError, match="fewer in row 1,"):
         encode(examples, OneToken(), max_tokens=8)
 
 

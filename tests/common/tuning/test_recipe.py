@@ -77,3 +77,9 @@ def test_lora_learns_ten_times_as_fast_as_full_tuning():
 def test_unusable_settings_are_refused(change):
     with pytest.raises(TuningError, match=f"^{next(iter(change))}: expected"):
         Recipe(**change)
+
+
+@pytest.mark.parametrize("method", ["lora", LoRA, None])
+def test_a_method_that_is_none_is_refused(method):
+    with pytest.raises(TuningError, match="LoRA"):
+        Recipe(method=method)

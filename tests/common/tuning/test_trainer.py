@@ -145,7 +145,7 @@ def test_a_long_text_is_refused_or_read_in_windows(bert):
     """A prefix leaves fewer positions; nothing is cut."""
     rows = [*CLASSES, {"text": "debt " * 27, "label": "good"}]
     _trainer(bert, method=LoRA()).fit(rows, epochs=1)
-    with pytest.raises(TableError, match=r"at most 28 tokens.* up to 29 tokens in rows 24"):
+    with pytest.raises(TableError, match=r"at most 28 tokens.* up to 29 tokens in row 24"):
         _trainer(bert, method=Prefix(4)).fit(rows, epochs=1)
     trainer = _trainer(bert, method=Prefix(4), too_long="chunk")
     trainer.fit(rows, epochs=1)
@@ -278,3 +278,10 @@ def test_predicting_needs_a_fit(bert):
 def test_resuming_needs_a_folder(bert):
     with pytest.raises(TuningError, match="no out="):
         _trainer(bert, method=LoRA()).fit(CLASSES, resume="auto")
+
+
+def test_ranks_of_torchrun_are_not_left_to_train_the_same_run_apart(bert, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TuningError, match='"ddp"'):
+        _trainer(bert, method=LoRA()).fit(CLASSES)

@@ -74,3 +74,8 @@ def test_a_bundled_base_is_found_by_name(tmp_path):
     trainer.fit(ROWS, epochs=1, out=tmp_path / "out")
     assert json.loads((tmp_path / "out" / "base.json").read_text())["name"] == "minilm"
     assert load_tuned(tmp_path / "out").predict(["risk"])[0] == trainer.predict(["risk"])[0]
+
+
+def test_one_text_is_not_read_letter_by_letter(saved):
+    with pytest.raises(InputError, match="a list of texts"):
+        saved[0].predict("risk")
