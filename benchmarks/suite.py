@@ -33,7 +33,8 @@ class Row:
         high: Upper end of its interval, if there is one.
         unit: Its unit ("ms", "1").
         role: Whether it is ours, a peer's, a floor, a control or a published figure.
-        source: Where it comes from: "this run", or a citation.
+        source: Where it comes from: "this run" (what was chosen in it behind a semicolon),
+            or a citation.
     """
 
     name: str
