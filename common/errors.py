@@ -10,9 +10,21 @@ TandemError
 │   ├── ImageError                              an image or its header is faulty
 │   │   ├── GeometryError                           its slices do not form a regular volume
 │   │   └── PixelDecodingError                      its pixels cannot be decoded
-│   └── TaskError                               a task has parts or fields that nothing accepts
+│   ├── TaskError                               a task has parts or fields that nothing accepts
+│   ├── MessageError                            bytes on the wire or at rest are no message of ours
+│   ├── TooLargeError                           a message is larger than is taken
+│   └── UnknownNameError(LookupError)           no model, adapter, session or job has that name
+├── AccessError(PermissionError)            the caller may not do this
+│   ├── AuthenticationError                     the key is absent, unknown or revoked
+│   └── RoleError                               the key's role does not allow it
 ├── RoutingError(LookupError)               no model stands ready for a part of a task
 ├── ModelError(RuntimeError)                a model was called and failed
+├── OverloadError(RuntimeError)             there is no room now: a queue is full, a rate spent
+├── DeadlineError(TimeoutError)             the answer is too late, or nobody waits for it
+├── ConflictError(RuntimeError)             somebody else wrote since it was read
+├── TransactionError(RuntimeError)          work across models failed and was compensated
+├── ExchangeError(RuntimeError)             a round of gradients or updates was rolled back
+├── StoreError(RuntimeError)                a file of ours at rest is damaged or not ours
 ├── BackboneError(OSError)                  a base model is absent or its digest is wrong
 ├── AdapterError(ValueError)                an adapter does not fit its base or is damaged
 ├── TuningError(RuntimeError)               a training run cannot start or go on
@@ -25,25 +37,39 @@ carry patient or client data: no names, identifiers, report text or file content
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
+    "AccessError",
     "AdapterError",
+    "AuthenticationError",
     "BackboneError",
+    "ConflictError",
+    "DeadlineError",
     "DocumentError",
+    "ExchangeError",
     "GeometryError",
     "ImageError",
     "InputError",
+    "MessageError",
     "MissingExtraError",
     "MissingInputError",
     "ModelError",
+    "OverloadError",
     "PixelDecodingError",
+    "RoleError",
     "RoutingError",
     "SectionNotFoundError",
     "SettingsError",
     "StaleDataError",
+    "StoreError",
     "TableError",
     "TandemError",
     "TaskError",
+    "TooLargeError",
+    "TransactionError",
     "TuningError",
+    "UnknownNameError",
 ]
 
 
@@ -65,13 +91,12 @@ class TandemError(Exception):
         super().__init__(f"{subject}: expected {expected}; found {found}. {remedy}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.subject, self.expected, self.found, self.remedy))
+        facts = {name: value for name, value in vars(self).items() if not name.startswith("__")}
+        return (_rebuild, (type(self), facts))
 
 
-def _rebuild(
-    kind: type[TandemError], subject: str, expected: str, found: str, remedy: str
-) -> TandemError:
-    return kind(subject, expected=expected, found=found, remedy=remedy)
+def _rebuild(kind: type[TandemError], facts: dict[str, Any]) -> TandemError:
+    return kind(**facts)
 
 
 class InputError(TandemError, ValueError):
@@ -114,12 +139,74 @@ class TaskError(InputError):
     """A task has parts or fields that nothing here accepts."""
 
 
+class MessageError(InputError):
+    """Bytes on the wire or at rest are no message of ours: malformed, truncated, wrong type."""
+
+
+class TooLargeError(InputError):
+    """A message is larger than is taken."""
+
+
+class UnknownNameError(InputError, LookupError):
+    """No model, adapter, session or job has that name."""
+
+
+class AccessError(TandemError, PermissionError):
+    """The caller may not do this."""
+
+
+class AuthenticationError(AccessError):
+    """The key is absent, unknown or revoked."""
+
+
+class RoleError(AccessError):
+    """The key's role does not allow it."""
+
+
 class RoutingError(TandemError, LookupError):
     """No model stands ready for a part of a task."""
 
 
 class ModelError(TandemError, RuntimeError):
     """A model was called and failed."""
+
+
+class OverloadError(TandemError, RuntimeError):
+    """There is no room now: a queue is full, or the caller's rate is spent.
+
+    Args:
+        subject: What is full.
+        expected: What would have been usable.
+        found: What was there instead.
+        remedy: What the caller can do about it.
+        retry_after_s: Seconds after which it is worth trying again.
+    """
+
+    def __init__(
+        self, subject: str, *, expected: str, found: str, remedy: str, retry_after_s: float = 1.0
+    ) -> None:
+        super().__init__(subject, expected=expected, found=found, remedy=remedy)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineError(TandemError, TimeoutError):
+    """The answer comes too late, or nobody waits for it any more."""
+
+
+class ConflictError(TandemError, RuntimeError):
+    """Somebody else wrote since it was read; nothing was changed."""
+
+
+class TransactionError(TandemError, RuntimeError):
+    """Work across models failed; what had been done was compensated."""
+
+
+class ExchangeError(TandemError, RuntimeError):
+    """A round of gradients or updates was rolled back: a site is absent or sent no numbers."""
+
+
+class StoreError(TandemError, RuntimeError):
+    """A file of ours at rest is damaged, was tampered with, or is of a later version."""
 
 
 class BackboneError(TandemError, OSError):

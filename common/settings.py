@@ -33,6 +33,13 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(
         default=1 << 30, ge=1 << 20, description="Upper size of the result cache in bytes."
     )
+    engine: Literal["local", "ray"] = Field(
+        default="local", description="Where models run: threads of this process, or Ray."
+    )
+    workers: int = Field(default=4, ge=1, description="Model calls that run at a time.")
+    queue: int = Field(
+        default=64, ge=0, description="Model calls that may wait; more are refused at once."
+    )
 
 
 @cache
