@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from common.errors import TaskError
-from common.routing.engine import Engine
 
 __all__ = ["Graph", "Step"]
 
@@ -58,8 +57,8 @@ class Graph:
                 remedy="Correct the steps' names and needs.",
             )
 
-    def run(self, engine: Engine) -> dict[str, Any]:
-        """Runs every step on `engine` and returns the outcomes by name.
+    def run(self) -> dict[str, Any]:
+        """Runs every step on threads of its own and returns the outcomes by name.
 
         The first error of a step is raised after the steps already running have ended.
         """
@@ -67,13 +66,14 @@ class Graph:
         sorter.prepare()
         outcomes: dict[str, Any] = {}
         running: dict[Future[Any], str] = {}
-        while sorter.is_active():
-            for name in sorter.get_ready():
-                step = self.steps[name]
-                inputs = {need: outcomes[need] for need in step.needs}
-                running[engine.submit(step.run, inputs)] = name
-            for future in engine.wait_any(running):
-                name = running.pop(future)
-                outcomes[name] = future.result()
-                sorter.done(name)
+        with ThreadPoolExecutor(len(self.steps), thread_name_prefix="step") as threads:
+            while sorter.is_active():
+                for name in sorter.get_ready():
+                    step = self.steps[name]
+                    inputs = {need: outcomes[need] for need in step.needs}
+                    running[threads.submit(step.run, inputs)] = name
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    name = running.pop(future)
+                    outcomes[name] = future.result()
+                    sorter.done(name)
         return outcomes

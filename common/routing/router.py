@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from common.errors import InputError, ModelError, RoutingError, TaskError
 from common.models.base import Model, ModelProfile
 from common.models.catalogue import open_model
 from common.protocol.codec import task_from_dict
+from common.request import current_request
 from common.routing.cache import ResultCache
-from common.routing.engine import Engine, LocalEngine
+from common.routing.engine import Call, Engine, LocalEngine
 from common.routing.graph import Graph, Step
 from common.routing.policy import Candidates, choose
 from common.task import Provenance, Result, Task
@@ -129,7 +131,7 @@ class ModelRouter:
             Step(name, lambda _, name=name: self._answer(plans[name], _only(name, whole)))  # type: ignore[misc]  # mypy reads the default as part of the signature
             for name in names
         ]
-        outcomes = Graph(steps).run(self._engine)
+        outcomes = Graph(steps).run()
         return [
             RoutedResult({name: outcomes[name][i] for name in names}, input_digest=task.digest())
             for i, task in enumerate(whole)
@@ -175,12 +177,17 @@ class ModelRouter:
             remedy="See the model's own error above, or add a fallback model.",
         ) from last_error
 
+    def _call(self, model: Model, tasks: Sequence[Task]) -> list[Result]:
+        request = current_request()
+        call = Call(model, tuple(tasks), request, secrets.token_hex(16))
+        return self._engine.submit(call).result()
+
     def _predict(self, model: Model, tasks: Sequence[Task]) -> tuple[list[Result], list[bool]]:
         if self.cache is None or not model.profile.deterministic:
-            return model.predict(tasks), [False] * len(tasks)
+            return self._call(model, tasks), [False] * len(tasks)
         stored = [self.cache.get(model.profile, task) for task in tasks]
         missing = [i for i, result in enumerate(stored) if result is None]
-        fresh = model.predict([tasks[i] for i in missing]) if missing else []
+        fresh = self._call(model, [tasks[i] for i in missing]) if missing else []
         results: dict[int, Result] = dict(zip(missing, fresh, strict=True))
         for i, result in results.items():
             self.cache.put(model.profile, tasks[i], result)

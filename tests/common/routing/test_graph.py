@@ -7,7 +7,6 @@ import threading
 import pytest
 
 from common.errors import TaskError
-from common.routing.engine import LocalEngine
 from common.routing.graph import Graph, Step
 
 
@@ -19,14 +18,14 @@ def test_outcomes_flow_along_the_needs() -> None:
             Step("b", lambda i: i["a"] + 1, needs=("a",)),
         ]
     )
-    assert graph.run(LocalEngine()) == {"a": 1, "b": 2, "join": 3}
+    assert graph.run() == {"a": 1, "b": 2, "join": 3}
 
 
 def test_independent_steps_run_side_by_side() -> None:
     """Each of the two waits for the other; one after the other they would never end."""
     both = threading.Barrier(2, timeout=30)
     graph = Graph([Step("a", lambda _: both.wait()), Step("b", lambda _: both.wait())])
-    assert set(graph.run(LocalEngine(workers=2))) == {"a", "b"}
+    assert set(graph.run()) == {"a", "b"}
 
 
 def test_every_fault_of_a_graph_is_named_before_anything_runs() -> None:
@@ -48,4 +47,4 @@ def test_a_failing_step_raises_its_own_error() -> None:
         raise KeyError("reason")
 
     with pytest.raises(KeyError, match="reason"):
-        Graph([Step("a", fail)]).run(LocalEngine())
+        Graph([Step("a", fail)]).run()
