@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
 from common.errors import TaskError
 from common.task import Result, Task
 
-__all__ = ["Model", "ModelProfile", "only_part"]
+__all__ = ["Model", "ModelProfile", "Shape", "only_part"]
 
 P = TypeVar("P")
+Shape = tuple[int | None, ...]
+"""Sizes of an array's axes; None where any size will do."""
 
 
 @dataclass(frozen=True)
 class ModelProfile:
     """What a model accepts, what it costs, how good it is, and exactly which one it is.
+
+    What is not known stays at its default, and is then no reason to reject the model.
 
     Args:
         name: Name shown in reasons and provenance.
@@ -27,6 +31,15 @@ class ModelProfile:
         cost: Relative cost of one call; among equals the cheapest is tried first.
         accuracy: Measured accuracy on the model's own test, 0 to 1, if known.
         deterministic: Whether equal tasks give equal results; only then are they cached.
+        shapes: Shapes of the arrays that it accepts, one of which must fit; any if empty.
+        max_length: Longest input that it accepts: tokens of a text, special tokens
+            included, or steps of a series; no limit without it, nor for a model that
+            reads longer ones piece by piece.
+        languages: Languages of the texts that it reads (BCP 47; "en" covers "en-GB"); any
+            if empty.
+        latency_ms: Usual time of a call with one task, if known; what is measured in this
+            process counts more.
+        gives: Arrays in its results, by name, with their shapes; empty where it does not say.
     """
 
     name: str
@@ -37,6 +50,16 @@ class ModelProfile:
     cost: float = 1.0
     accuracy: float | None = None
     deterministic: bool = True
+    shapes: tuple[Shape, ...] = ()
+    max_length: int | None = None
+    languages: tuple[str, ...] = ()
+    latency_ms: float | None = None
+    gives: Mapping[str, Shape] = field(default_factory=dict, hash=False)
+
+    @property
+    def identity(self) -> str:
+        """Name and digests: what is measured of one version says nothing of another."""
+        return f"{self.name} {self.digest} {self.adapter_digest or '-'}"
 
 
 @runtime_checkable
