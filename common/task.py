@@ -1,22 +1,28 @@
 """What goes into a model and what comes out: tasks, their parts, results, provenance.
 
-Everything here is frozen and valid once constructed; arrays are made read-only. Axis
-order: images `H W` or `H W C`, volumes `D H W`, series `T`.
+Everything here is frozen and valid once constructed; arrays are made read-only, in C order
+and little-endian, so that equal content has equal bytes on every machine. Axis order:
+images `H W` or `H W C`, volumes `D H W`, series `T`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
+from common.content import (
+    Array,
+    array_digest,
+    digest_of,
+    json_text,
+    read_only,
+    require_unicode,
+)
 from common.errors import TaskError
 
 __all__ = [
@@ -35,27 +41,20 @@ __all__ = [
     "digest_of",
 ]
 
-Array = npt.NDArray[Any]
 
-
-def digest_of(*pieces: bytes) -> str:
-    """Returns the sha256 of `pieces`, each preceded by its length, as 64 hex digits."""
-    sha = hashlib.sha256()
-    for piece in pieces:
-        sha.update(len(piece).to_bytes(8, "big"))
-        sha.update(piece)
-    return sha.hexdigest()
-
-
-def _frozen(array: Array) -> Array:
-    copy = np.array(array, copy=True, order="C")
-    copy.setflags(write=False)
-    return copy
-
-
-def _array_bytes(array: Array) -> bytes:
-    header = f"{array.dtype.str}{array.shape}".encode()
-    return header + array.tobytes()
+def _spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:
+    try:
+        d, h, w = (float(value) for value in spacing_mm)
+    except (TypeError, ValueError):
+        d = h = w = math.nan
+    if not (math.isfinite(d + h + w) and min(d, h, w) > 0):
+        raise TaskError(
+            "volume part",
+            expected="a spacing of three millimetres above 0",
+            found="something else",
+            remedy="Give spacing_mm in the order D, H, W.",
+        )
+    return d, h, w
 
 
 def _require_dimensions(array: Array, allowed: tuple[int, ...], subject: str) -> None:
@@ -76,9 +75,13 @@ class Text:
     text: str
     language: str = "en"
 
-    def canonical_bytes(self) -> bytes:
-        """Returns bytes that are equal exactly when the parts are equal."""
-        return digest_of(self.language.encode(), self.text.encode()).encode()
+    def __post_init__(self) -> None:
+        require_unicode([self.text, self.language], "text part")
+
+    @cached_property
+    def content_digest(self) -> str:
+        """The sha256 of language and text, taken once."""
+        return digest_of(self.language.encode(), self.text.encode())
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,12 @@ class Image:
 
     def __post_init__(self) -> None:
         _require_dimensions(self.pixels, (2, 3), "image part")
-        object.__setattr__(self, "pixels", _frozen(self.pixels))
+        object.__setattr__(self, "pixels", read_only(self.pixels))
 
-    def canonical_bytes(self) -> bytes:
-        """Returns bytes that are equal exactly when the parts are equal."""
-        return _array_bytes(self.pixels)
+    @cached_property
+    def content_digest(self) -> str:
+        """The sha256 of type, shape and values, taken once."""
+        return array_digest(self.pixels)
 
 
 @dataclass(frozen=True)
@@ -106,17 +110,19 @@ class ImageRequest:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.resolution <= 8192:
+        whole = isinstance(self.resolution, int) and isinstance(self.seed, int)
+        if not (whole and 1 <= self.resolution <= 8192 and -(1 << 63) <= self.seed < 1 << 63):
             raise TaskError(
                 "image request",
-                expected="a resolution of 1 to 8192 pixels",
-                found=str(self.resolution),
-                remedy="Set image_params.resolution within these bounds.",
+                expected="a resolution of 1 to 8192 pixels and a seed of 64 bits, whole numbers",
+                found=f"{self.resolution!r:.20} and {self.seed!r:.20}",
+                remedy="Set image_params.resolution and seed within these bounds.",
             )
 
-    def canonical_bytes(self) -> bytes:
-        """Returns bytes that are equal exactly when the parts are equal."""
-        return f"{self.resolution}:{self.seed}".encode()
+    @cached_property
+    def content_digest(self) -> str:
+        """The sha256 of resolution and seed."""
+        return digest_of(f"{int(self.resolution)}:{int(self.seed)}".encode())
 
 
 @dataclass(frozen=True)
@@ -129,11 +135,13 @@ class Volume:
 
     def __post_init__(self) -> None:
         _require_dimensions(self.voxels, (3,), "volume part")
-        object.__setattr__(self, "voxels", _frozen(self.voxels))
+        object.__setattr__(self, "spacing_mm", _spacing(self.spacing_mm))
+        object.__setattr__(self, "voxels", read_only(self.voxels))
 
-    def canonical_bytes(self) -> bytes:
-        """Returns bytes that are equal exactly when the parts are equal."""
-        return repr(self.spacing_mm).encode() + _array_bytes(self.voxels)
+    @cached_property
+    def content_digest(self) -> str:
+        """The sha256 of type, shape and values, taken once."""
+        return array_digest(self.voxels, repr(self.spacing_mm))
 
 
 @dataclass(frozen=True)
@@ -145,11 +153,12 @@ class Series:
 
     def __post_init__(self) -> None:
         _require_dimensions(self.values, (1, 2), "series part")
-        object.__setattr__(self, "values", _frozen(self.values))
+        object.__setattr__(self, "values", read_only(self.values))
 
-    def canonical_bytes(self) -> bytes:
-        """Returns bytes that are equal exactly when the parts are equal."""
-        return _array_bytes(self.values)
+    @cached_property
+    def content_digest(self) -> str:
+        """The sha256 of type, shape and values, taken once."""
+        return array_digest(self.values)
 
 
 @dataclass(frozen=True)
@@ -168,15 +177,17 @@ class Table:
                 found=f"lengths {sorted(lengths)}",
                 remedy="Give every column the same number of rows.",
             )
-        frozen = {name: _frozen(column) for name, column in self.columns.items()}
+        require_unicode(self.columns, "names of a table's columns")
+        frozen = {name: read_only(column) for name, column in self.columns.items()}
         object.__setattr__(self, "columns", MappingProxyType(frozen))
 
-    def canonical_bytes(self) -> bytes:
-        """Returns bytes that are equal exactly when the parts are equal."""
+    @cached_property
+    def content_digest(self) -> str:
+        """The sha256 of the columns' names, types and values, taken once."""
         pieces = []
         for name in sorted(self.columns):
-            pieces += [name.encode(), _array_bytes(self.columns[name])]
-        return digest_of(*pieces).encode()
+            pieces += [name.encode(), array_digest(self.columns[name]).encode()]
+        return digest_of(*pieces)
 
 
 @dataclass(frozen=True)
@@ -187,11 +198,12 @@ class Tensor:
     values: Array
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", _frozen(self.values))
+        object.__setattr__(self, "values", read_only(self.values))
 
-    def canonical_bytes(self) -> bytes:
-        """Returns bytes that are equal exactly when the parts are equal."""
-        return _array_bytes(self.values)
+    @cached_property
+    def content_digest(self) -> str:
+        """The sha256 of type, shape and values, taken once."""
+        return array_digest(self.values)
 
 
 Part = Text | Image | ImageRequest | Volume | Series | Table | Tensor
@@ -217,8 +229,16 @@ class Task:
                 found="none",
                 remedy="Add a text, image, volume, series, table or tensor part.",
             )
+        require_unicode(self.parts, "names of a task's parts")
+        # read back: a copy of its own all the way down
+        parameters = json.loads(self.parameters_json) if self.parameters else {}
         object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
-        object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
+        object.__setattr__(self, "parameters", MappingProxyType(parameters))
+
+    @cached_property
+    def parameters_json(self) -> str:
+        """The parameters as the one JSON text that `json_text` gives them."""
+        return json_text(dict(self.parameters), "task parameters") if self.parameters else "{}"
 
     def digest(self) -> str:
         """Returns the sha256 of the task's parts and parameters."""
@@ -230,8 +250,8 @@ class Task:
         pieces = []
         for name in sorted(self.parts):
             part = self.parts[name]
-            pieces += [name.encode(), part.modality.encode(), part.canonical_bytes()]
-        pieces.append(json.dumps(dict(self.parameters), sort_keys=True).encode())
+            pieces += [name.encode(), part.modality.encode(), part.content_digest.encode()]
+        pieces.append(self.parameters_json.encode())
         return digest_of(*pieces)
 
 
@@ -248,7 +268,7 @@ class Result:
     arrays: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        frozen = {name: _frozen(array) for name, array in self.arrays.items()}
+        frozen = {name: read_only(array) for name, array in self.arrays.items()}
         object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
         object.__setattr__(self, "arrays", MappingProxyType(frozen))
 
