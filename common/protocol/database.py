@@ -1,0 +1,244 @@
+"""One SQLite file of ours: private to its owner, safe among processes, versioned, erasable.
+
+The file is in WAL mode with mode 0600 (SQLite gives its -wal and -shm files the same). It is
+made whole beside its place and linked there, so that of several processes that open it first
+one makes it. Every commit is flushed to the disk (`synchronous=FULL`): what a caller was told
+is done outlives a power cut, not only a killed process. Deleted content is overwritten
+(`secure_delete`), and `erase_log` empties the log that may still hold it.
+
+Never open the file by other means in the same process: closing that handle would drop
+SQLite's locks (fcntl(2), "record locks").
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from common.errors import OverloadError, StoreError
+
+__all__ = ["Database", "Migration"]
+
+Migration = Sequence[str]  # the statements that lead from one version to the next
+
+_IDLE = 8  # connections kept open between uses
+_CHECKPOINT_PAGES = 1000  # SQLite's own default, written out because erasing depends on it
+
+
+class Database:
+    """A file of tables; any number of threads and processes may use it at once.
+
+    Args:
+        path: The file; it and its folder are made where they are absent, for the owner only.
+        application_id: Marks the file's kind (SQLite's `application_id`), above 0.
+        migrations: The statements that lead from version i to i + 1, from an empty file on;
+            the file's version is their number. A file of an earlier version is migrated.
+        busy_s: Longest wait for another writer.
+
+    Raises:
+        StoreError: The file is damaged, of another kind, or of a later version.
+        OverloadError: Other writers keep it busy.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        application_id: int,
+        migrations: Sequence[Migration],
+        busy_s: float = 30.0,
+    ) -> None:
+        self._path = path
+        self._application_id = application_id
+        self._migrations = migrations
+        self._busy_s = busy_s
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._inherited: deque[sqlite3.Connection] = deque()
+        self._process_id = os.getpid()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists():
+            path.chmod(0o600)
+        else:
+            self._make()
+        with self._connection() as connection:
+            self._migrate(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Shows the tables as they are at one moment, whatever others write meanwhile.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
+        with self._connection() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Makes what the block writes one change: all of it, or nothing where it raises.
+
+        Raises:
+            OverloadError: Other writers keep the file busy.
+            StoreError: The file cannot be written.
+        """
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def erase_log(self) -> None:
+        """Moves the log into the file and empties it: no deleted byte is left in either.
+
+        Raises:
+            OverloadError: Readers or writers keep the log busy; it still holds old bytes.
+        """
+        with self._connection() as connection:
+            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise self._overloaded("a log in use, which may still hold what was deleted")
+
+    def close(self) -> None:
+        """Closes the file; a later use opens it again."""
+        idle, self._idle = self._idle, deque()
+        for connection in idle:
+            connection.close()
+
+    def _make(self) -> None:
+        """Makes the file whole, then puts it in place; the first of several processes wins."""
+        draft = self._path.with_name(f".making-{secrets.token_hex(8)}")
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            with self._translated(), closing(self._connect(draft)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute(f"PRAGMA application_id={self._application_id:d}")
+                self._migrate(connection)
+            os.link(draft, self._path)
+        except FileExistsError:
+            return
+        finally:
+            draft.unlink(missing_ok=True)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        (kind,) = connection.execute("PRAGMA application_id").fetchone()
+        if kind != self._application_id:
+            raise self._unusable(f"application id {kind}", "Give the path of another file.")
+        if self._version(connection) == len(self._migrations):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statements in self._migrations[self._version(connection) :]:
+                for statement in statements:
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={len(self._migrations):d}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > len(self._migrations):
+            raise self._unusable(
+                f"version {version}", "Update this program; it never writes a later version."
+            )
+        return version
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        with self._translated():
+            connection = self._take()
+            broken = True
+            try:
+                yield connection
+                broken = False
+            except sqlite3.Error:
+                raise
+            except BaseException:
+                broken = connection.in_transaction
+                raise
+            finally:
+                if broken or len(self._idle) >= _IDLE:
+                    connection.close()
+                else:
+                    self._idle.append(connection)
+
+    def _take(self) -> sqlite3.Connection:
+        """Returns an open connection that nobody else uses."""
+        if self._process_id != os.getpid():
+            # SQLite forbids a connection to cross a fork, even to be closed there.
+            self._inherited = self._idle
+            self._idle, self._process_id = deque(), os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._connect(self._path)
+
+    def _connect(self, path: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw",  # never makes a file: `_make` does
+            uri=True,
+            timeout=self._busy_s,
+            isolation_level=None,
+            check_same_thread=False,  # the pool lends it to one thread at a time
+        )
+        for pragma in (
+            "synchronous=FULL",
+            "secure_delete=ON",
+            "foreign_keys=ON",
+            f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turns SQLite's errors into ours; their texts may quote content and are left out."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) in {
+                sqlite3.SQLITE_BUSY,
+                sqlite3.SQLITE_BUSY_SNAPSHOT,
+                sqlite3.SQLITE_LOCKED,
+            }:
+                raise self._overloaded("others writing all that time") from error
+            found = getattr(error, "sqlite_errorname", type(error).__name__)
+            raise self._unusable(
+                found, "Check the disk; restore the file, or move it away to start anew."
+            ) from error
+
+    def _overloaded(self, found: str) -> OverloadError:
+        return OverloadError(
+            f"file {self._path.name}",
+            expected=f"room within {self._busy_s:g} s",
+            found=found,
+            remedy="Try again later, or use fewer writers.",
+        )
+
+    def _unusable(self, found: str, remedy: str) -> StoreError:
+        return StoreError(
+            f"file {self._path.name}",
+            expected=f"a store of ours (kind {self._application_id}) of version "
+            f"{len(self._migrations)} or earlier, whole",
+            found=found,
+            remedy=remedy,
+        )
