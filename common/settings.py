@@ -40,6 +40,44 @@ class Settings(BaseSettings):
     queue: int = Field(
         default=64, ge=0, description="Model calls that may wait; more are refused at once."
     )
+    host: str = Field(default="127.0.0.1", description="Address that `tandem serve` listens on.")
+    port: int = Field(
+        default=8080, ge=0, le=65535, description="Port for HTTP; 0 draws a free one."
+    )
+    grpc_port: int = Field(
+        default=8081, ge=0, le=65535, description="Port for gRPC; 0 draws a free one."
+    )
+    tls_certificate: Path | None = Field(
+        default=None, description="Certificate chain in PEM; with it both ports speak TLS alone."
+    )
+    tls_key: Path | None = Field(default=None, description="Private key of that certificate, PEM.")
+    rate_per_s: float = Field(
+        default=200.0, gt=0, description="Requests a second of one API key, twice that at once."
+    )
+    body_bytes: int = Field(
+        default=64 << 20, ge=1, description="Largest request body in bytes of one API key."
+    )
+    request_timeout_s: float = Field(
+        default=60.0, gt=0, description="Longest time for one request; a caller may ask for less."
+    )
+    connections: int = Field(
+        default=1024, ge=1, description="Open HTTP connections; more are answered 503."
+    )
+    drain_notice_s: float = Field(
+        default=2.0,
+        ge=0,
+        description="After SIGTERM: how long new requests get 503 before the ports are closed.",
+    )
+    drain_s: float = Field(
+        default=30.0, gt=0, description="After SIGTERM: how long open requests may take to finish."
+    )
+    session_days: float = Field(
+        default=30.0, gt=0, description="Sessions unchanged for longer are erased."
+    )
+    journal_days: float = Field(
+        default=90.0, gt=0, description="Ended transactions older than this are erased."
+    )
+    cache_days: float = Field(default=30.0, gt=0, description="Results older than this are erased.")
 
 
 @cache
