@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from benchmarks.shapes import LLAMA_SMALL, build_encoder
@@ -35,6 +36,7 @@ def test_trained_layers_and_those_of_odd_sizes_stay():
     assert not divisible_by_16(llama.layers[0].mlp.up_proj)
 
 
+@pytest.mark.gpu
 def test_full_tuning_keeps_the_names_of_its_weights():
     llama = _llama()
     before = list(llama.state_dict())
