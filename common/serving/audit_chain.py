@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 FORMAT = 1
+_Wanted = list[tuple["ChainPlace", str]]
 _NAME = re.compile(r"audit-(\d{12})\.jsonl")
 
 
@@ -124,27 +125,27 @@ def verify_audit(folder: Path, *, noted: Sequence[ChainPlace] = ()) -> AuditRepo
             found="none",
             remedy="Give the folder that the server writes to (TANDEM_HOME/audit).",
         )
-    wanted = {place.sequence: (place.hash, "a noted record") for place in noted}
+    wanted: _Wanted = [(place, "a noted record") for place in noted]
     try:
         head = read_head(folder)  # first: a running server moves it after it writes the log
     except StoreError as error:
         report.faults.append(str(error))
     else:
         if head is not None:
-            wanted[head.sequence] = (head.hash, "the head")
+            wanted.append((head, "the head"))
         elif audit_files(folder):
             report.faults.append("head.json is gone: a cut at the log's end cannot be seen")
     for path in audit_files(folder):
         _check_file(path, report, wanted)
     report.faults += [
-        f"the log ends at record {report.last.sequence} before {name}, record {sequence}"
-        for sequence, (_, name) in wanted.items()
-        if sequence > 0
+        f"the log ends at record {report.last.sequence} before {name}, record {place.sequence}"
+        for place, name in wanted
+        if place.sequence > report.last.sequence
     ]
     return report
 
 
-def _check_file(path: Path, report: AuditReport, wanted: dict[int, tuple[str, str]]) -> None:
+def _check_file(path: Path, report: AuditReport, wanted: _Wanted) -> None:
     first = int(path.name[6:18])
     if first != report.last.sequence + 1:
         report.faults.append(
@@ -156,9 +157,11 @@ def _check_file(path: Path, report: AuditReport, wanted: dict[int, tuple[str, st
             report.faults.append(f"{path.name} line {number} is no record")
             continue
         _check_record(record, f"{path.name} line {number}", report)
-        found = wanted.pop(report.last.sequence, None)
-        if found is not None and found[0] != report.last.hash:
-            report.faults.append(f"record {report.last.sequence} is not {found[1]}: it was changed")
+        report.faults += [
+            f"record {place.sequence} is not {name}: it was changed"
+            for place, name in wanted
+            if place.sequence == report.last.sequence and place.hash != report.last.hash
+        ]
 
 
 def _check_record(record: Mapping[str, Any], where: str, report: AuditReport) -> None:

@@ -25,6 +25,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from common.errors import AuthenticationError, InputError, StoreError, UnknownNameError
+from common.settings import Settings, load_settings
 
 __all__ = ["ROLES", "KeyRecord", "KeyStore", "Role"]
 
@@ -94,6 +95,11 @@ class KeyStore:
         self._lock = threading.Lock()
         self._stamp: _Stamp | None = None
         self._records: Mapping[str, KeyRecord] = MappingProxyType({})
+
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None) -> KeyStore:
+        """Opens the file in TANDEM_HOME."""
+        return cls((settings or load_settings()).home / "keys.json")
 
     def authenticate(self, key: str) -> KeyRecord:
         """Returns the record of a good key; the time taken does not depend on the secret.
@@ -188,13 +194,13 @@ class KeyStore:
     def _changing(self) -> Iterator[dict[str, KeyRecord]]:
         """Yields the records to change; one process at a time, written whole or not at all."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("a", opener=_private) as lock:
+        with open(self._path.with_suffix(".lock"), "a", opener=_private) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             records = dict(self._read())
             yield records
             written = {"format": _FORMAT, "keys": [asdict(one) for one in records.values()]}
             part = self._path.with_suffix(".part")
-            with part.open("w", encoding="utf-8", opener=_private) as file:
+            with open(part, "w", encoding="utf-8", opener=_private) as file:
                 json.dump(written, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
