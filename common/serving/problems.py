@@ -72,12 +72,16 @@ class Problem:
         return found
 
     def to_json(self, trace_id: str) -> dict[str, Any]:
-        """Returns the members of RFC 9457, and the trace id to look the request up by."""
+        """Returns the members of RFC 9457, and two of ours.
+
+        `trace_id` is what to look the request up by; `error` is what clients of the Open
+        Inference Protocol show.
+        """
         members: dict[str, Any] = {"type": self.kind}
         members |= {"title": self.title, "status": self.status}
         if self.detail is not None:
             members["detail"] = self.detail
-        return {**members, "trace_id": trace_id}
+        return {**members, "error": self.detail or self.title, "trace_id": trace_id}
 
 
 # Errors that tell of the server's own files, packages or models keep their detail for its log.

@@ -32,14 +32,15 @@ class WorkThreads:
         self._room = threads + waiting
         self._taken = 0
 
-    async def run(self, request: Request, work: Callable[[], T]) -> T:
+    async def run(self, request: Request | None, work: Callable[[], T]) -> T:
         """Returns what `work()` returns; it sees the request through `current_request`.
 
         Where the caller goes away, the request is given up: the model that works for it
         ends at its next `check_wanted`.
 
         Args:
-            request: Whose caller is watched; its body has been read.
+            request: Whose caller is watched; its body has been read. None where leaving
+                cancels the task that awaits this, as in gRPC.
             work: A blocking function.
 
         Raises:
@@ -57,8 +58,8 @@ class WorkThreads:
         running = asyncio.get_running_loop().run_in_executor(self._pool, context.run, work)
         running.add_done_callback(self._leave)
         try:
-            await asyncio.wait({running}, timeout=_PATIENCE_S)
-            if not running.done():
+            await asyncio.wait({running}, timeout=None if request is None else _PATIENCE_S)
+            if request is not None and not running.done():
                 await self._watch(request, running)
         except asyncio.CancelledError:
             current_request().give_up()

@@ -42,6 +42,7 @@ def test_what_nobody_foresaw_says_nothing(error):
         "type": "/docs#server-error",
         "title": "Server error",
         "status": 500,
+        "error": "Server error",
         "trace_id": "1" * 32,
     }
 
