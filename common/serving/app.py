@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, Request
@@ -70,7 +69,7 @@ class AppParts:
     routes: Sequence[APIRouter] = ()
     services: Sequence[Closing] = ()
     edges: Sequence[Callable[[], AbstractAsyncContextManager[object]]] = ()
-    checks: Mapping[str, Callable[[], bool]] = MappingProxyType({})
+    checks: Mapping[str, Callable[[], bool]] = field(default_factory=dict)
     open_paths: Sequence[str] = ()
     timeout_s: float = 60.0
     version: str = "0"
