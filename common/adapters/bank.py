@@ -39,6 +39,7 @@ from common.adapters.windows import (
 )
 from common.backbones import Backbone
 from common.errors import AdapterError, InputError
+from common.request import check_wanted
 from common.task import Array, Result
 
 __all__ = ["AdapterBank"]
@@ -255,6 +256,7 @@ class AdapterBank:
         states = np.zeros((len(windows), self._backbone.hidden_size))
         pad = int(self._backbone.tokenizer.pad_token_id or 0)
         for rows in batches_of_windows(windows):
+            check_wanted()
             batch = [windows[row] for row in rows]
             ids, mask = pad_windows(batch, pad_token_id=pad)
             hidden = self._run(ids, mask, [stored[window.text_index] for window in batch])

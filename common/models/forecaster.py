@@ -12,6 +12,7 @@ import numpy as np
 from common.errors import BackboneError, TaskError
 from common.models.base import ModelProfile, only_part
 from common.optional import require
+from common.request import check_wanted
 from common.task import Result, Series, Task, digest_of
 
 __all__ = ["FORECASTERS", "Forecaster"]
@@ -49,7 +50,13 @@ class Forecaster:
         self._estimator = estimator
         parameters = json.dumps(estimator.get_params(), sort_keys=True, default=str)
         digest = digest_of(type(estimator).__qualname__.encode(), parameters.encode())
-        self.profile = ModelProfile(name=name, modality="series", digest=digest)
+        self.profile = ModelProfile(
+            name=name,
+            modality="series",
+            digest=digest,
+            shapes=((None,), (None, None)),
+            gives={"forecast": (None,)},
+        )
 
     @classmethod
     def named(cls, name: str) -> Forecaster:
@@ -75,6 +82,7 @@ class Forecaster:
     def _forecast(self, task: Task) -> Result:
         import pandas as pd
 
+        check_wanted()
         horizon = task.parameters.get("horizon", 1)
         if not isinstance(horizon, int) or horizon < 1:
             raise TaskError(

@@ -19,9 +19,11 @@ import numpy as np
 from common.errors import BackboneError
 from common.models.base import Model, ModelProfile, only_part
 from common.optional import require
+from common.request import check_wanted
 from common.task import Array, Image, ImageRequest, Result, Task, digest_of
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 __all__ = ["ImageClassifier", "ImageGenerator", "NetworkFolder", "build_network", "open_network"]
@@ -82,13 +84,14 @@ def build_network(class_name: str, arguments: Mapping[str, Any]) -> nn.Module:
     return cast("nn.Module", network_class(**arguments))
 
 
-def open_network(folder: Path) -> Model:
-    """Returns the model that the folder's configuration describes.
+def open_network(folder: Path, *, device: str = "cpu") -> Model:
+    """Returns the model that the folder's configuration describes, its weights on `device`.
 
     Raises:
         BackboneError: The folder holds no usable network.
     """
     network = NetworkFolder.read(folder)
+    network.module.to(device)
     kinds: dict[str, Callable[[NetworkFolder], Model]] = {
         "classifier": ImageClassifier,
         "generator": ImageGenerator,
@@ -111,7 +114,12 @@ class ImageClassifier:
 
     def __init__(self, network: NetworkFolder) -> None:
         self._network = network
-        self.profile = ModelProfile(name=network.name, modality="image", digest=network.digest)
+        self.profile = ModelProfile(
+            name=network.name,
+            modality="image",
+            digest=network.digest,
+            shapes=((None, None), (None, None, None)),
+        )
 
     def predict(self, tasks: Sequence[Task]) -> list[Result]:
         """Returns `probabilities` by label for each picture."""
@@ -122,8 +130,8 @@ class ImageClassifier:
         pictures = [only_part(task, Image).pixels for task in tasks]
         batch = np.stack([_as_network_input(p, size, channels) for p in pictures])
         with torch.inference_mode():
-            logits = self._network.module(torch.from_numpy(batch))
-            probabilities = torch.softmax(logits, dim=1).double().numpy()
+            logits = self._network.module(torch.from_numpy(batch).to(_device(self._network)))
+            probabilities = torch.softmax(logits, dim=1).double().cpu().numpy()
         labels = list(config["labels"])
         return [
             Result(values={"probabilities": dict(zip(labels, map(float, row), strict=True))})
@@ -141,7 +149,10 @@ class ImageGenerator:
     def __init__(self, network: NetworkFolder) -> None:
         self._network = network
         self.profile = ModelProfile(
-            name=network.name, modality="image_request", digest=network.digest
+            name=network.name,
+            modality="image_request",
+            digest=network.digest,
+            gives={"pixels": (None, None)},
         )
 
     def predict(self, tasks: Sequence[Task]) -> list[Result]:
@@ -151,10 +162,12 @@ class ImageGenerator:
     def _make(self, request: ImageRequest) -> Result:
         import torch
 
+        check_wanted()
+        # Drawn on the CPU: one seed makes one picture wherever the network is.
         generator = torch.Generator().manual_seed(request.seed)
         latent = torch.randn((1, *self._network.config["latent"]), generator=generator)
         with torch.inference_mode():
-            picture = self._network.module(latent)[:, :1]  # (1, 1, h, w)
+            picture = self._network.module(latent.to(_device(self._network)))[:, :1].cpu()
             sized = torch.nn.functional.interpolate(
                 picture, size=(request.resolution, request.resolution), mode="bilinear"
             )
@@ -178,6 +191,10 @@ def _as_network_input(pixels: Array, size: int, channels: int) -> Array:
         for c in range(channels)
     ]
     return np.stack(resized)  # (C, size, size)
+
+
+def _device(network: NetworkFolder) -> torch.device:
+    return next(network.module.parameters()).device
 
 
 def _load_weights(module: nn.Module, weights: bytes) -> None:

@@ -2,6 +2,7 @@
 
 No text is ever cut silently: one that is longer than the model takes is refused, or, by
 policy, read in consecutive windows whose outcomes are averaged by their token counts.
+Between batches of windows the models look whether the request is still wanted.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from common.adapters.windows import average_by_text, batches_of_windows, cut_win
 from common.backbones import Backbone
 from common.errors import AdapterError
 from common.models.base import ModelProfile, only_part
+from common.request import check_wanted
 from common.task import Array, Result, Task, Text, digest_of
 
 __all__ = ["TextEncoder", "TunedTextModel", "load_regressor", "load_tuned_text"]
+
+# Card of all-MiniLM-L6-v2; what an adapter was trained on is not known from its files.
+_LANGUAGES = {"minilm": ("en",)}
 
 
 class TextEncoder:
@@ -50,7 +55,14 @@ class TextEncoder:
             name=backbone.name,
             modality="text",
             digest=digest_of(backbone.digest.encode(), policy.encode()),
+            max_length=self.max_tokens if too_long == "refuse" else None,
+            languages=_LANGUAGES.get(backbone.name, ()),
+            gives={"embedding": (backbone.hidden_size,)},
         )
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Returns how many tokens each text has, special tokens included."""
+        return self._backbone.count_tokens(texts)
 
     def predict(self, tasks: Sequence[Task]) -> list[Result]:
         """Returns `embedding` `(hidden_size,)` float32 of length 1 for each text.
@@ -95,6 +107,7 @@ class TunedTextModel:
             digest=digest_of(backbone.digest.encode(), policy.encode()),
             adapter=adapter.name,
             adapter_digest=adapter.digest,
+            max_length=head.max_tokens if head.too_long == "refuse" else None,
         )
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -161,6 +174,7 @@ def _mean_states(
     states = np.zeros((len(windows), backbone.hidden_size))
     with torch.inference_mode():
         for rows in batches_of_windows(windows):
+            check_wanted()
             ids, mask = pad_windows([windows[row] for row in rows], pad_token_id=pad)
             ids, mask = ids.to(device), mask.to(device)
             hidden = backbone.model(input_ids=ids, attention_mask=mask).last_hidden_state

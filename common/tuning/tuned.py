@@ -15,6 +15,7 @@ from common.adapters.folder import BASE, read_json
 from common.adapters.heads import Head, load_head
 from common.backbones import Backbone, load_backbone
 from common.errors import BackboneError, InputError
+from common.request import check_wanted
 from common.task import Array, Result
 from common.tuning.batches import Encoded, collate, encode
 from common.tuning.datasets import Examples
@@ -91,6 +92,7 @@ class TunedModel:
         order = sorted(range(len(encoded)), key=encoded.n_tokens)
         with torch.inference_mode():
             for start in range(0, len(order), _ROWS_PER_BATCH):
+                check_wanted()
                 rows = order[start : start + _ROWS_PER_BATCH]
                 batch = collate(encoded, rows)
                 hidden = self._network.hidden_states(batch)
@@ -105,6 +107,7 @@ class TunedModel:
         total = 0.0
         with torch.inference_mode():
             for row in range(len(encoded)):
+                check_wanted()
                 total += float(self._network(collate(encoded, [row]))[0])
         n_tokens = encoded.count(range(len(encoded)))
         loss = total / n_tokens

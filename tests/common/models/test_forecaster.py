@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.errors import BackboneError, TaskError
+from common.errors import BackboneError, DeadlineError, TaskError
 from common.models.forecaster import FORECASTERS, Forecaster
+from common.request import new_request, serving
 from common.routing import ModelRouter
 from common.task import Series, Task
 
@@ -34,3 +35,10 @@ def test_an_unknown_name_lists_the_known() -> None:
 def test_a_horizon_that_is_no_count_is_refused() -> None:
     with pytest.raises(TaskError, match="horizon"):
         Forecaster.named("naive").predict([Task({"s": Series(np.ones(4))}, {"horizon": 0})])
+
+
+def test_a_caller_who_gives_up_ends_the_work_before_the_next_series() -> None:
+    request = new_request()
+    request.give_up()
+    with serving(request), pytest.raises(DeadlineError, match="gave up"):
+        Forecaster.named("naive").predict([Task({"s": Series(np.ones(4))})])

@@ -12,13 +12,14 @@ from common.adapters.attach import attach_new, save_adapter
 from common.adapters.heads import Head
 from common.adapters.methods import LoRA
 from common.backbones import load_backbone
-from common.errors import AdapterError, TaskError
+from common.errors import AdapterError, DeadlineError, TaskError
 from common.models.base import Model
 from common.models.text import (
     TextEncoder,
     load_regressor,
     load_tuned_text,
 )
+from common.request import new_request, serving
 from common.routing.cache import ResultCache
 from common.routing.router import ModelRouter
 from common.task import Image, Task, Text
@@ -181,3 +182,19 @@ def test_a_tuned_model_gives_probabilities_of_its_labels(base, tmp_path, task):
         assert short["labels"] == [name for name, p in probabilities.items() if p >= 0.5]
     with pytest.raises(AdapterError, match="load_tuned_text"):
         load_regressor(base, tmp_path / "lora")
+
+
+def test_a_caller_who_gives_up_ends_the_work_before_the_next_batch(base):
+    request, batches = new_request(), []
+
+    def give_up(*_):
+        batches.append(1)
+        request.give_up()
+
+    hook = base.model.register_forward_hook(give_up)
+    try:
+        with serving(request), pytest.raises(DeadlineError, match="gave up"):
+            TextEncoder(base).predict(_tasks(*[" ".join(WORDS[:20])] * 1000))
+    finally:
+        hook.remove()
+    assert len(batches) == 1
