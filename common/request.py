@@ -32,11 +32,14 @@ class RequestContext:
         trace_id: 32 hexadecimal digits (W3C Trace Context).
         deadline_s: Moment of `time.monotonic()` in this process; infinite without one.
         given_up: Set when nobody waits for the answer any more.
+        idempotency_key: Of the model call under way, equal for every attempt of it: a model
+            that changes something does so once for each key. Empty outside a call.
     """
 
     trace_id: str
     deadline_s: float = math.inf
     given_up: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
+    idempotency_key: str = ""
 
     def remaining_s(self) -> float:
         """Returns the seconds left, at least 0; infinite without a deadline."""

@@ -13,7 +13,7 @@ import threading
 import time
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -159,7 +159,7 @@ class LocalEngine:
         begun_s = time.monotonic()
         try:
             call.request.check()
-            with serving(call.request):
+            with serving(replace(call.request, idempotency_key=call.idempotency_key)):
                 results = call.model.predict(call.tasks)
         except BaseException as error:  # noqa: BLE001  # the future carries it to the caller
             self._leave(place, time.monotonic() - begun_s)

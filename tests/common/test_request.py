@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -54,3 +55,11 @@ def test_a_trace_id_that_is_none_is_refused(trace_id):
 def test_a_timeout_that_is_none_is_refused(timeout_s):
     with pytest.raises(InputError, match="timeout"):
         new_request(timeout_s=timeout_s)
+
+
+def test_a_copy_that_names_a_call_is_given_up_with_the_request():
+    request = new_request()
+    named = replace(request, idempotency_key="call-1")
+    request.give_up()
+    with serving(named), pytest.raises(DeadlineError, match="gave up"):
+        check_wanted()
