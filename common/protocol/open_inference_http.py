@@ -90,7 +90,7 @@ def header_length(value: str | None, body_bytes: int) -> int | None:
     return length
 
 
-def inflated(body: bytes, encoding: str, *, most_bytes: int) -> bytes:
+def inflated(body: memoryview, encoding: str, *, most_bytes: int) -> memoryview:
     """Returns a body as it was before `Content-Encoding`.
 
     Args:
@@ -121,7 +121,7 @@ def inflated(body: bytes, encoding: str, *, most_bytes: int) -> bytes:
         )
     if not stream.eof or stream.unused_data:
         raise _no_body(f"one whole body compressed as {name}", "less or more than that")
-    return whole
+    return memoryview(whole)
 
 
 def json_object(body: bytes | memoryview) -> dict[str, Any]:
@@ -138,7 +138,11 @@ def json_object(body: bytes | memoryview) -> dict[str, Any]:
 
 
 def request_from_http(
-    body: bytes, *, model_name: str, model_version: str = "", json_bytes: int | None = None
+    body: bytes | memoryview,
+    *,
+    model_name: str,
+    model_version: str = "",
+    json_bytes: int | None = None,
 ) -> tuple[InferRequest, OutputForms]:
     """Reads an inference request and the forms in which its outputs are wanted.
 

@@ -33,7 +33,15 @@ from common.serving.security import AccessControl, Caller
 from common.serving.telemetry import Telemetry
 from common.task import Provenance
 
-__all__ = ["TIMEOUT_HEADER", "Gate", "caller_of", "note_answer", "problem_response"]
+__all__ = [
+    "TIMEOUT_HEADER",
+    "Gate",
+    "caller_of",
+    "log_failure",
+    "note_answer",
+    "problem_response",
+    "trace_id_in",
+]
 
 TIMEOUT_HEADER = "Tandem-Timeout-Seconds"
 """Request header: after how many seconds the caller no longer waits."""
@@ -91,7 +99,7 @@ class Gate:
             return
         begun_s = time.perf_counter()
         headers = _headers_of(scope["headers"])
-        request = new_request(timeout_s=self._timeout_s, trace_id=_trace_id_in(headers))
+        request = new_request(timeout_s=self._timeout_s, trace_id=trace_id_in(headers))
         passage = _Passage(request, headers)
         scope.setdefault("state", {})["passage"] = passage
         with serving(request):
@@ -113,7 +121,7 @@ class Gate:
         except ClientDisconnect:
             passage.status = passage.status or _GONE
         except Exception as error:  # noqa: BLE001  # nothing may reach the server's own log
-            _log_failure(error, passage.request.trace_id)
+            log_failure(error, passage.request.trace_id)
             if passage.status:  # the answer is under way: cut the connection, never complete it
                 raise ConnectionAbortedError("an answer was cut off") from None
             problem = problem_of(error)
@@ -202,7 +210,7 @@ def _headers_of(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
 
 
-def _trace_id_in(headers: MutableMapping[str, str]) -> str | None:
+def trace_id_in(headers: MutableMapping[str, str]) -> str | None:
     """Returns the trace id of a W3C traceparent; a malformed one counts as none (section 3.2.2)."""
     found = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
     return found[1] if found else None
@@ -261,7 +269,7 @@ def _answering(send: Send, passage: _Passage, *, private: bool) -> Send:
     return answer
 
 
-def _log_failure(error: Exception, trace_id: str) -> None:
+def log_failure(error: Exception, trace_id: str) -> None:
     """Logs where a failure of the server arose; the message of a strange error may quote input."""
     if problem_of(error).status < 500 or isinstance(error, TooLargeError):
         return
