@@ -7,6 +7,7 @@ without the role does not learn whether a name exists.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from common.serving.keys import ROLES, KeyStore, Role
 __all__ = ["AccessControl", "Caller", "RateLimiter", "key_in", "require_role"]
 
 _LOCAL = "local"
+_LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,23 @@ def key_in(headers: Mapping[str, str]) -> str:
         found="two different keys" if bearer else "none",
         remedy="Send the key in one of these headers.",
     )
+
+
+def _require_local(headers: Mapping[str, str]) -> None:
+    """Refuses what a web page in a browser of this machine may send without its user.
+
+    A page of another origin names it, and one that had its name bound to this machine
+    (DNS rebinding) still sends that name as the host.
+    """
+    host = headers.get("host", "localhost")
+    origin = headers.get("origin", "http://localhost").partition("://")[2]
+    if not all(_LOOPBACK.fullmatch(one) for one in (host, origin)):
+        raise AuthenticationError(
+            "request",
+            expected="one to localhost, not from a web page of another origin",
+            found="another host or origin",
+            remedy="Use keys: without them only programs of this machine are served.",
+        )
 
 
 class RateLimiter:
@@ -146,6 +165,7 @@ class AccessControl:
             StoreError: The file of keys cannot be used.
         """
         if self._keys is None:
+            _require_local(headers)
             return Caller(_LOCAL, "admin", float("inf"), self._body_bytes)
         record = self._keys.authenticate(key_in(headers))
         return Caller(

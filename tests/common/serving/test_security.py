@@ -100,3 +100,22 @@ def test_headers_become_a_caller_with_the_key_s_own_limits(tmp_path):
 def test_without_keys_every_request_is_the_administrator_s():
     access = AccessControl(None)
     assert {access.admit({}).role for _ in range(1000)} == {"admin"}
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8080", "[::1]:8080"])
+def test_without_keys_a_program_of_this_machine_is_served(host):
+    assert AccessControl(None).admit({"host": host}).key_id == "local"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "attacker.example:8080"},
+        {"host": "localhost.attacker.example"},
+        {"host": "localhost", "origin": "https://attacker.example"},
+        {"host": "localhost", "origin": "null"},
+    ],
+)
+def test_without_keys_a_web_page_is_not_served(headers):
+    with pytest.raises(AuthenticationError):
+        AccessControl(None).admit(headers)
