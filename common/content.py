@@ -19,6 +19,8 @@ __all__ = ["Array", "array_digest", "digest_of", "json_text", "read_only", "requ
 
 Array = npt.NDArray[Any]
 
+_DEEPEST = 64  # levels of lists and objects; readers recurse, some of them a few times a level
+
 
 def array_digest(array: Array, *facts: str) -> str:
     """Returns the sha256 of an array's type, shape and values, and of further facts.
@@ -55,14 +57,17 @@ def json_text(value: Any, subject: str) -> str:
 
     Raises:
         TaskError: It is none: NaN or infinity, a key that is no text, an object of another
-            type, a text that is no Unicode, or it is nested too deep.
+            type, a text that is no Unicode, or more than 64 levels.
     """
     try:
         text = _canonical_json(value)
         text.encode()
-        if _canonical_json(json.loads(text)) == text:
+        if _canonical_json(json.loads(text)) != text:
+            found = "keys that are no texts"
+        elif _is_deep(value, text):
+            found = f"more than {_DEEPEST} levels"
+        else:
             return text
-        found = "keys that are no texts"
     except (TypeError, ValueError, RecursionError) as error:
         found = f"another value ({type(error).__name__})"
     raise TaskError(
@@ -112,6 +117,17 @@ def _canonical_json(value: Any) -> str:
     return json.dumps(
         value, sort_keys=True, allow_nan=False, ensure_ascii=False, separators=(",", ":")
     )
+
+
+def _is_deep(value: Any, text: str) -> bool:
+    if text.count("[") + text.count("{") <= _DEEPEST:
+        return False
+    level = [value]
+    for _ in range(_DEEPEST + 1):
+        lists = [one for one in level if isinstance(one, list | tuple)]
+        objects = [one.values() for one in level if isinstance(one, dict)]
+        level = [inner for outer in (*lists, *objects) for inner in outer]
+    return bool(level)
 
 
 def _lies_in_bytes(array: Array) -> bool:

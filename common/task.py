@@ -45,7 +45,7 @@ __all__ = [
 def _spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:
     try:
         d, h, w = (float(value) for value in spacing_mm)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         d = h = w = math.nan
     if not (math.isfinite(d + h + w) and min(d, h, w) > 0):
         raise TaskError(
@@ -181,6 +181,9 @@ class Table:
         frozen = {name: read_only(column) for name, column in self.columns.items()}
         object.__setattr__(self, "columns", MappingProxyType(frozen))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Table, (dict(self.columns),))  # a mapping proxy cannot be copied or carried
+
     @cached_property
     def content_digest(self) -> str:
         """The sha256 of the columns' names, types and values, taken once."""
@@ -235,6 +238,9 @@ class Task:
         object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
         object.__setattr__(self, "parameters", MappingProxyType(parameters))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Task, (dict(self.parts), dict(self.parameters)))
+
     @cached_property
     def parameters_json(self) -> str:
         """The parameters as the one JSON text that `json_text` gives them."""
@@ -268,9 +274,13 @@ class Result:
     arrays: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        require_unicode(self.arrays, "names of a result's arrays")
         frozen = {name: read_only(array) for name, array in self.arrays.items()}
         object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
         object.__setattr__(self, "arrays", MappingProxyType(frozen))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Result, (dict(self.values), dict(self.arrays)))
 
 
 @dataclass(frozen=True)

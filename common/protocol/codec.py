@@ -1,27 +1,24 @@
-"""Tasks and results on the wire and at rest: the dictionary form of a task, results as bytes.
+"""Tasks and results at the borders: the dictionary form of a task, results as bytes at rest.
 
-A result travels as one safetensors buffer: its arrays as tensors, its values as JSON in
-the metadata. Nothing is ever pickled, so reading a foreign buffer runs no code.
+A result at rest is the same message that travels (link.proto): one codec, with every type
+of number. Nothing is ever pickled, so reading a foreign buffer runs no code.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
-from common.errors import MissingInputError, TaskError
+from common.errors import MessageError, MissingInputError, TaskError
+from common.protocol.link_message import message_from_bytes, message_to_bytes
 from common.task import Image, ImageRequest, Part, Result, Series, Task, Text
 
 __all__ = ["result_from_bytes", "result_to_bytes", "task_from_dict"]
 
-_VALUES = "values"
+_LARGEST_RESULT_BYTES = (1 << 31) - 1
 _KNOWN_KEYS = ("type", "text_prompt", "image", "image_params", "series", "parameters")
 _PARTS_OF_TYPE = {
     "multimodal": {"text", "image", "series"},
@@ -32,31 +29,29 @@ _PARTS_OF_TYPE = {
 
 
 def result_to_bytes(result: Result) -> bytes:
-    """Returns `result` as one safetensors buffer (header layout: array names, then values)."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in result.arrays.items()}
-    values = json.dumps(dict(result.values), sort_keys=True, allow_nan=False)
-    return save_tensors(arrays, metadata={_VALUES: values})
+    """Returns `result` as one message of link.proto; its arrays are copied once.
+
+    Raises:
+        MessageError: A value is no JSON, or an array of a type that the protocol has not.
+    """
+    return message_to_bytes(result)
 
 
 def result_from_bytes(buffer: bytes) -> Result:
-    """Returns the result that `result_to_bytes` wrote.
+    """Returns the result that `result_to_bytes` wrote; its arrays are views of `buffer`.
 
     Raises:
-        TaskError: The buffer is not such a result.
+        MessageError: The buffer is not such a result.
     """
-    try:
-        arrays = load_tensors(buffer)
-        header_bytes = int.from_bytes(buffer[:8], "little")
-        header = json.loads(buffer[8 : 8 + header_bytes])
-        values = json.loads(header["__metadata__"][_VALUES])
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise TaskError(
-            "stored result",
-            expected="a safetensors buffer with a values entry",
-            found=f"{len(buffer)} bytes that are none ({type(error).__name__})",
-            remedy="Delete the cache folder; results are computed again.",
-        ) from error
-    return Result(values=values, arrays=arrays)
+    _, payload = message_from_bytes(buffer, max_bytes=_LARGEST_RESULT_BYTES)
+    if isinstance(payload, Result):
+        return payload
+    raise MessageError(
+        "stored result",
+        expected="a message that carries a result",
+        found=type(payload).__name__,
+        remedy="Delete the store that it comes from; results are computed again.",
+    )
 
 
 def task_from_dict(form: Mapping[str, Any]) -> Task:

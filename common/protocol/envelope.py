@@ -6,27 +6,39 @@ long its sender still waits, and carries one payload.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any
 
 from common.errors import MessageError
+from common.protocol.json_form import payload_from_json, payload_to_json
+from common.protocol.json_reader import fields_of, read_json, typed
+from common.protocol.link_message import (
+    LARGEST_MESSAGE_BYTES,
+    VERSION,
+    message_from_bytes,
+    message_to_bytes,
+    require_version,
+)
 from common.protocol.payloads import (
+    KINDS,
     GradientFrame,
     LinkedAnswer,
     PartAnswer,
     Payload,
     SessionDelta,
     TransactionRecord,
+    kind_of,
     require_identifier,
 )
 from common.request import RequestContext
-from common.task import Result, Task
 
 __all__ = [
+    "LARGEST_MESSAGE_BYTES",
     "VERSION",
     "Envelope",
     "GradientFrame",
@@ -37,7 +49,6 @@ __all__ = [
     "TransactionRecord",
 ]
 
-VERSION = 1
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")  # W3C Trace Context, section 3.2.2.3
 
 
@@ -58,15 +69,6 @@ class Envelope:
         MessageError: The version is another, or a field cannot be used.
     """
 
-    KINDS: ClassVar[dict[str, type[Payload]]] = {
-        "task": Task,
-        "result": Result,
-        "answer": LinkedAnswer,
-        "session_delta": SessionDelta,
-        "transaction_record": TransactionRecord,
-        "gradient_frame": GradientFrame,
-    }
-
     payload: Payload
     id: str = field(default_factory=lambda: secrets.token_hex(16))
     trace_id: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -74,13 +76,8 @@ class Envelope:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        if self.version != VERSION:
-            raise MessageError(
-                "envelope",
-                expected=f"version {VERSION} of the protocol",
-                found=f"version {self.version!r:.20}",
-                remedy="Use a client of this server's version.",
-            )
+        require_version(self.version)
+        kind_of(self.payload)
         require_identifier(self.id, "message id")
         if not isinstance(self.trace_id, str) or not _TRACE_ID.fullmatch(self.trace_id):
             raise MessageError(
@@ -109,11 +106,99 @@ class Envelope:
 
     @property
     def kind(self) -> str:
-        """What it carries, in the protocol's word: a key of `KINDS`."""
-        return next(kind for kind, one in self.KINDS.items() if isinstance(self.payload, one))
+        """What it carries, in the protocol's word: "task", "result", "answer", ..."""
+        return kind_of(self.payload)
 
     def request(self) -> RequestContext:
         """Returns the request that it belongs to; its deadline counts from now."""
         if self.deadline_ms is None:
             return RequestContext(self.trace_id)
         return RequestContext(self.trace_id, time.monotonic() + self.deadline_ms / 1000)
+
+    def to_bytes(self) -> bytes:
+        """Returns the Protobuf form, an `Envelope` of link.proto; arrays are copied once.
+
+        Raises:
+            MessageError: The payload holds something that the protocol has not.
+            TooLargeError: It is larger than any reader takes.
+        """
+        return message_to_bytes(
+            self.payload, id=self.id, trace_id=self.trace_id, deadline_ms=self.deadline_ms
+        )
+
+    @classmethod
+    def from_bytes(cls, message: bytes, *, max_bytes: int = LARGEST_MESSAGE_BYTES) -> Envelope:
+        """Returns the envelope of a Protobuf message; its arrays are views of it.
+
+        Args:
+            message: Any bytes.
+            max_bytes: The largest message that is taken.
+
+        Raises:
+            MessageError: The bytes are no envelope of this version.
+            TooLargeError: They are too many, or would take too much room.
+        """
+        header, payload = message_from_bytes(message, max_bytes=max_bytes)
+        given = {field: getattr(header, field) for field in ("id", "trace_id")}
+        return cls(
+            payload,
+            **{field: value for field, value in given.items() if value},
+            deadline_ms=header.deadline_ms if header.HasField("deadline_ms") else None,
+            version=header.version,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the JSON form.
+
+        Raises:
+            MessageError: The payload holds something that the protocol has not.
+        """
+        return {
+            "version": self.version,
+            "id": self.id,
+            "trace_id": self.trace_id,
+            "deadline_ms": self.deadline_ms,
+            "kind": self.kind,
+            "payload": payload_to_json(self.payload),
+        }
+
+    @classmethod
+    def from_json(cls, form: Any) -> Envelope:
+        """Returns the envelope that `to_json` described; ids that are absent are drawn.
+
+        Raises:
+            MessageError: It describes none of this version.
+            TooLargeError: It would take too much room.
+        """
+        required = ("version", "kind", "payload")
+        found = fields_of(form, "envelope", required, ("id", "trace_id", "deadline_ms"))
+        require_version(found["version"])
+        kind = KINDS.get(typed(found["kind"], str, "kind"))
+        if kind is None:
+            raise MessageError(
+                "envelope",
+                expected=f"a kind among {', '.join(KINDS)}",
+                found="another",
+                remedy="Send one of these.",
+            )
+        optional = {key: found[key] for key in ("id", "trace_id", "deadline_ms") if key in found}
+        return cls(payload_from_json(kind, found["payload"]), **optional)
+
+    def to_text(self) -> bytes:
+        """Returns the JSON form as UTF-8.
+
+        Raises:
+            MessageError: The payload holds something that the protocol has not.
+        """
+        form = self.to_json()
+        return json.dumps(form, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_text(cls, text: bytes | str, *, max_bytes: int = LARGEST_MESSAGE_BYTES) -> Envelope:
+        """Returns the envelope in a JSON text, read strictly (`common.protocol.json_reader`).
+
+        Raises:
+            MessageError: The text is no envelope of this version.
+            TooLargeError: It is too long, or would take too much room.
+        """
+        return cls.from_json(read_json(text, subject="envelope", max_bytes=max_bytes))

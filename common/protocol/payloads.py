@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from common.content import read_only
-from common.errors import MessageError
+from common.content import read_only, require_unicode
+from common.errors import MessageError, TaskError
 from common.task import Array, Provenance, Result, Task
 
 __all__ = [
+    "KINDS",
     "GradientFrame",
     "LinkedAnswer",
     "PartAnswer",
     "Payload",
     "SessionDelta",
     "TransactionRecord",
+    "kind_of",
     "require_identifier",
 ]
 
@@ -138,7 +140,7 @@ class GradientFrame:
         _require_count(self.round, "round")
         require_identifier(self.site, "site")
         _require_count(self.n_samples, "number of samples")
-        _require_texts(list(self.tensors), "tensor names")
+        _require_texts(self.tensors, "tensor names")
         frozen = {name: read_only(tensor) for name, tensor in self.tensors.items()}
         object.__setattr__(self, "tensors", MappingProxyType(frozen))
 
@@ -161,6 +163,10 @@ class PartAnswer:
     rejected: tuple[str, ...] = ()
     cached: bool = False
 
+    def __post_init__(self) -> None:
+        _require_texts([self.reason, *self.rejected], "part's answer")
+        object.__setattr__(self, "rejected", tuple(self.rejected))
+
 
 @dataclass(frozen=True)
 class LinkedAnswer:
@@ -181,6 +187,35 @@ class LinkedAnswer:
 
 Payload = Task | Result | LinkedAnswer | SessionDelta | TransactionRecord | GradientFrame
 
+# The protocol's word for each, which is also its field in link.proto.
+KINDS: Mapping[str, type[Payload]] = MappingProxyType(
+    {
+        "task": Task,
+        "result": Result,
+        "answer": LinkedAnswer,
+        "session_delta": SessionDelta,
+        "transaction_record": TransactionRecord,
+        "gradient_frame": GradientFrame,
+    }
+)
+
+
+def kind_of(payload: Payload) -> str:
+    """Returns the protocol's word for a payload: a key of `KINDS`.
+
+    Raises:
+        MessageError: An envelope cannot carry it.
+    """
+    for kind, one in KINDS.items():
+        if type(payload) is one:
+            return kind
+    raise MessageError(
+        "payload",
+        expected=f"one of {', '.join(one.__name__ for one in KINDS.values())}",
+        found=type(payload).__name__,
+        remedy="Put it into one of these.",
+    )
+
 
 def _require_count(value: object, subject: str) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
@@ -192,11 +227,10 @@ def _require_count(value: object, subject: str) -> None:
         )
 
 
-def _require_texts(values: list[Any], subject: str) -> None:
-    if not all(isinstance(value, str) for value in values):
+def _require_texts(values: Iterable[Any], subject: str) -> None:
+    try:
+        require_unicode(values, subject)
+    except TaskError as error:
         raise MessageError(
-            subject,
-            expected="texts",
-            found=", ".join(sorted({type(value).__name__ for value in values} - {"str"})),
-            remedy="Give them as str.",
-        )
+            subject, expected=error.expected, found=error.found, remedy=error.remedy
+        ) from None
