@@ -1,0 +1,137 @@
+"""One process of a joint training: `python -m tests.common.protocol.joint_processes`.
+
+It does what its orders say and writes what it saw to a file, for the test that started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+from common.errors import ExchangeError
+from common.protocol.gradients import JointTraining
+from common.protocol.linkage import Linkage
+from common.protocol.wire import GroupWire
+from tests.common.protocol.joint_sites import INPUTS, Networks, batch
+
+ROOT = Path(__file__).parents[3]
+
+
+def run_processes(folder: Path, jobs: list[dict[str, Any]], *, n_processes: int) -> list[int]:
+    """Runs the jobs, one after the other, on the same processes; returns their exit codes."""
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", __name__, str(folder), str(rank), str(n_processes)],
+            cwd=ROOT,
+            env=environment,
+        )
+        for rank in range(n_processes)
+    ]
+    try:
+        hung = {rank for job in jobs if job.get("act") == "stop" for rank in [job["actor"]]}
+        for rank, process in enumerate(started):
+            if rank not in hung:
+                process.wait(timeout=60)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    return [process.returncode for process in started]
+
+
+def seen(folder: Path, job: int, rank: int) -> dict[str, Any]:
+    """Returns what a process wrote of a job."""
+    found: dict[str, Any] = json.loads((folder / f"{job}-{rank}.json").read_text())
+    return found
+
+
+def main(folder: Path, rank: int, n_processes: int) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        rank=rank,
+        world_size=n_processes,
+        init_method=f"file://{folder / 'meeting'}",
+        timeout=timedelta(seconds=30),
+    )
+    for number, job in enumerate(json.loads((folder / "jobs.json").read_text())):
+        _do(job, folder / f"{number}-{rank}", rank)
+
+
+def _do(job: dict[str, Any], out: Path, rank: int) -> None:
+    """Trains `rounds` rounds; at round `at` the process `actor` does what `act` says."""
+    linkage = Linkage(INPUTS, {name: tuple(ranks) for name, ranks in job["ranks"].items()})
+    networks = Networks(seed=job.get("seed", 0) + (rank if job.get("unlike") else 0))
+    stages = networks.stages(*linkage.stages_of(rank))
+    training = JointTraining(
+        linkage,
+        stages,
+        GroupWire(timeout_s=job.get("timeout_s", 10.0)),
+        dtype=job.get("dtype", "float32"),
+    )
+    losses, errors, seconds = [], [], []
+    for round_ in range(job["rounds"]):
+        rows, n_samples = _share(batch(round_), linkage, rank)
+        if round_ == job.get("at") and rank == job["actor"]:
+            _act(job["act"], rows)
+        before = _state(stages)
+        begun = time.monotonic()
+        try:
+            losses.append(training.step(rows, n_samples=n_samples).loss)
+        except ExchangeError as error:
+            cause = type(error.__cause__).__name__ if error.__cause__ else None
+            restored = all(torch.equal(x, y) for x, y in zip(before, _state(stages), strict=True))
+            errors.append([error.subject, error.found, cause, restored])
+            seconds.append(time.monotonic() - begun)
+    kept = {k: v for k, v in networks.parameters().items() if k.split(".")[0] in stages}
+    save_file(kept, str(out.with_suffix(".safetensors")))
+    record = {"losses": losses, "errors": errors, "seconds": seconds, "done": training.done}
+    out.with_suffix(".json").write_text(json.dumps(record))
+
+
+def _state(stages):
+    parameters = [p for stage in stages.values() for p in stage.parameters]
+    slots = [
+        value
+        for stage in stages.values()
+        for p in stage.parameters
+        for _, value in sorted(stage.optimizer.state[p].items())
+    ]
+    return [tensor.detach().clone() for tensor in (*parameters, *slots)]
+
+
+def _share(rows, linkage, rank):
+    """Lane 0 of two takes 3 of 8 rows, lane 1 the others: shares are unequal."""
+    if linkage.n_lanes == 1:
+        return rows, 8
+    cut = slice(0, 3) if linkage.lane_of(rank) == 0 else slice(3, None)
+    return {name: values[cut] for name, values in rows.items()}, len(rows["head"][cut])
+
+
+def _act(act: str, rows: dict[str, torch.Tensor]) -> None:
+    if act == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif act == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif act == "nan":
+        for name in ("image", "head"):
+            rows[name][0] = float("nan")
+    elif act == "raise":
+        rows["text"] = rows["text"] + 100  # token ids that the embedding has not
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
