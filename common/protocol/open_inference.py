@@ -28,6 +28,7 @@ __all__ = [
     "InferRequest",
     "InferResponse",
     "InferTensor",
+    "array_of",
     "tensor_from_raw",
     "tensor_from_values",
     "tensor_of",
@@ -259,6 +260,23 @@ def tensor_of(name: str, array: Array) -> InferTensor:
         return InferTensor(name, _encoded(name, flat).reshape(array.shape))
     little = array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else array.dtype
     return InferTensor(name, array.astype(little, copy=False))
+
+
+def array_of(tensor: InferTensor) -> Array:
+    """Returns the array that `tensor_of` was given; BYTES have to be texts.
+
+    Raises:
+        MessageError: BYTES are no UTF-8, or end in NUL, which numpy's texts cannot hold.
+    """
+    if tensor.datatype != "BYTES":
+        return tensor.data
+    try:
+        texts = [element.decode() for element in tensor.data.reshape(-1)]
+    except UnicodeDecodeError:
+        raise _no_values(tensor.name, "BYTES that are UTF-8", "other bytes") from None
+    if any(text.endswith("\0") for text in texts):
+        raise _no_values(tensor.name, "BYTES without NUL at the end", "one with it")
+    return np.array(texts, dtype=np.str_).reshape(tensor.data.shape)
 
 
 def _dtype(name: str, datatype: str) -> np.dtype[Any]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.errors import MessageError, ModelError
-from common.protocol.open_inference import InferResponse, InferTensor, tensor_of
+from common.protocol.open_inference import InferResponse, InferTensor, array_of, tensor_of
 from common.task import Array, Result
 
 __all__ = ["VALUES", "outputs_of", "results_of", "select_outputs"]
@@ -70,7 +70,7 @@ def results_of(response: InferResponse) -> list[Result]:
     Raises:
         MessageError: The outputs are not as it writes them.
     """
-    by_name = {tensor.name: tensor.data for tensor in response.outputs}
+    by_name = {tensor.name: array_of(tensor) for tensor in response.outputs}
     if VALUES not in by_name:
         raise _no_results("response", f"an output {VALUES!r}")
     try:

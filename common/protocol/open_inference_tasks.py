@@ -29,7 +29,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from common.errors import MessageError
-from common.protocol.open_inference import InferRequest, InferTensor, tensor_of
+from common.protocol.open_inference import InferRequest, InferTensor, array_of, tensor_of
 from common.task import (
     Array,
     Image,
@@ -162,12 +162,12 @@ def _named_parts(
         return {modality: (modality, {"": request.inputs[0].data})}
     named: dict[str, tuple[str, dict[str, Array]]] = {}
     for tensor in request.inputs:
-        kind, _, rest = tensor.name.partition(":")
-        part, _, column = rest.partition(":")
-        if kind not in INPUTS or (kind == "table") != bool(column):
+        kind, *names = tensor.name.split(":")
+        if kind not in INPUTS or len(names) != (2 if kind == "table" else 1):
             raise _misfit("inputs", "names as <modality>:<part>", repr(tensor.name[:40]))
+        part, column = names[0], names[1] if len(names) > 1 else ""
         known, found = named.setdefault(unquote(part), (kind, {}))
-        if known != kind or column in found:
+        if known != kind or unquote(column) in found:
             raise _misfit("inputs", "one modality for each part", "two")
         found[unquote(column)] = tensor.data
     return named
@@ -182,11 +182,10 @@ def _part_rows(kind: str, name: str, found: _Found, options: _Options) -> list[P
         if not (isinstance(language, str) and _LANGUAGE.fullmatch(language)):
             raise _misfit("parameter language", "a BCP 47 tag", "another value")
         return [Text(text, language) for text in _texts(name, data)]
-    if data.dtype.kind == "O" and kind != "tensor":
-        raise _misfit(f"input {name[:40]!r}", "numbers", "BYTES")
     if kind == "tensor":
-        values = _tensor_values(name, data)
-        return [Tensor(row) for row in (values if options.batch else values[None])]
+        return _tensor_rows(array_of(InferTensor(name, data)), batch=bool(options.batch))
+    if data.dtype.kind == "O":
+        raise _misfit(f"input {name[:40]!r}", "numbers", "BYTES")
     rows = _rows(kind, data, batch=options.batch)
     if kind == "volume":
         spacing_mm = _spacing(options.take("spacing_mm", name, (1.0, 1.0, 1.0)))
@@ -194,6 +193,14 @@ def _part_rows(kind: str, name: str, found: _Found, options: _Options) -> list[P
     if kind == "image_request":
         return [_image_request(row) for row in rows]
     return [Image(row) if kind == "image" else Series(row) for row in rows]
+
+
+def _tensor_rows(values: Array, *, batch: bool) -> list[Part]:
+    if not batch:
+        return [Tensor(values)]
+    if values.ndim == 0:
+        raise _misfit("input 'tensor'", "an axis of rows in front, as batch says", "none")
+    return [Tensor(row) for row in values]
 
 
 def _rows(kind: str, data: Array, *, batch: bool | None) -> Array:
@@ -209,10 +216,6 @@ def _rows(kind: str, data: Array, *, batch: bool | None) -> Array:
 def _texts(name: str, data: Array) -> list[str]:
     if data.dtype.kind != "O" or data.ndim not in {1, 2} or data.shape[1:] not in {(), (1,)}:
         raise _misfit(f"input {name[:40]!r}", "BYTES of shape [n] or [n, 1]", "another tensor")
-    return _decoded(name, data)
-
-
-def _decoded(name: str, data: Array) -> list[str]:
     try:
         return [element.decode() for element in data.reshape(-1)]
     except UnicodeDecodeError:
@@ -222,17 +225,7 @@ def _decoded(name: str, data: Array) -> list[str]:
 def _column(name: str, data: Array) -> Array:
     if data.ndim not in {1, 2} or data.shape[1:] not in {(), (1,)}:
         raise _misfit(f"column {name[:40]!r}", "the shape [n] or [n, 1]", f"{data.ndim} axes")
-    return _tensor_values(name, data.reshape(-1))
-
-
-def _tensor_values(name: str, data: Array) -> Array:
-    """Returns an array as ours hold it: texts as NumPy's unicode, which drops NULs at an end."""
-    if data.dtype.kind != "O":
-        return data
-    texts = _decoded(name, data)
-    if any(text.endswith("\0") for text in texts):
-        raise _misfit(f"input {name[:40]!r}", "texts without NUL at the end", "one with it")
-    return np.array(texts, dtype=np.str_).reshape(data.shape)
+    return array_of(InferTensor(name, data.reshape(-1)))
 
 
 def _spacing(value: Any) -> tuple[float, float, float]:
