@@ -51,6 +51,9 @@ class Settings(BaseSettings):
         default=None, description="Certificate chain in PEM; with it both ports speak TLS alone."
     )
     tls_key: Path | None = Field(default=None, description="Private key of that certificate, PEM.")
+    tls_client_ca: Path | None = Field(
+        default=None, description="Authorities in PEM; clients then need a certificate of theirs."
+    )
     rate_per_s: float = Field(
         default=200.0, gt=0, description="Requests a second of one API key, twice that at once."
     )

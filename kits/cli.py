@@ -14,6 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from common.errors import InputError, TandemError
+from kits.commands.audit import audit
+from kits.commands.keys import keys
+from kits.commands.server import purge, serve
 from kits.summaries import assessment_summary, reading_summary
 
 __all__ = ["app", "main"]
@@ -28,6 +31,10 @@ finance = typer.Typer(no_args_is_help=True, help="Risk from disclosures and pric
 medical = typer.Typer(no_args_is_help=True, help="CT and report read together (research use).")
 app.add_typer(finance, name="finance")
 app.add_typer(medical, name="medical")
+app.command()(serve)
+app.command()(purge)
+app.add_typer(keys, name="keys")
+app.add_typer(audit, name="audit")
 
 EXIT_FAILED = 1
 EXIT_UNUSABLE_INPUT = 2

@@ -36,6 +36,7 @@ from common.task import Provenance
 __all__ = [
     "TIMEOUT_HEADER",
     "Gate",
+    "adopt_request",
     "caller_of",
     "log_failure",
     "note_answer",
@@ -198,6 +199,12 @@ def note_answer(request: Request, models: Iterable[Provenance], *, input_digest:
     passage: _Passage = request.state.passage
     passage.models.extend(models)
     passage.input_digest = input_digest
+
+
+def adopt_request(request: Request, context: RequestContext) -> None:
+    """Lets the answer and the audit carry the trace of a message that the body held."""
+    passage: _Passage = request.state.passage
+    passage.request = context
 
 
 def problem_response(problem: Problem, **members: Any) -> Response:

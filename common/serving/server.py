@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -33,30 +34,35 @@ class Listener:
         port: TCP port; 0 draws a free one.
         tls_certificate: Certificate chain in PEM; without it the port speaks plain HTTP.
         tls_key: Private key of the certificate, PEM.
+        tls_client_ca: Authorities in PEM one of which must have signed each client's
+            certificate; without them no certificate is asked for.
         connections: Connections open at a time; more are answered 503.
         notice_s: Between SIGTERM and the closing of the port.
         drain_s: How long open requests may take after that.
 
     Raises:
-        SettingsError: Certificate or key is absent, or given without the other.
+        SettingsError: A file is absent, or certificate or key is given without the other.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     connections: int = 1024
     notice_s: float = 2.0
     drain_s: float = 30.0
 
     def __post_init__(self) -> None:
-        files = [path for path in (self.tls_certificate, self.tls_key) if path is not None]
-        if len(files) == 1 or not all(path.is_file() for path in files):
+        pair = (self.tls_certificate, self.tls_key)
+        half = pair.count(None) == 1 or (self.tls_client_ca is not None and None in pair)
+        files = [path for path in (*pair, self.tls_client_ca) if path is not None]
+        if half or not all(path.is_file() for path in files):
             raise SettingsError(
                 "TLS",
-                expected="a certificate and its private key, two PEM files",
-                found="one of them" if len(files) == 1 else "a path without a file",
-                remedy="Set TANDEM_TLS_CERTIFICATE and TANDEM_TLS_KEY, or neither.",
+                expected="a certificate and its private key, PEM files",
+                found="not both of them" if half else "a path without a file",
+                remedy="Set TANDEM_TLS_CERTIFICATE and TANDEM_TLS_KEY, or no TANDEM_TLS_ at all.",
             )
 
     @property
@@ -79,6 +85,8 @@ def run_server(app: ASGIApp, listener: Listener, drain: Drain) -> None:
         port=listener.port,
         ssl_certfile=listener.tls_certificate,
         ssl_keyfile=listener.tls_key,
+        ssl_ca_certs=None if listener.tls_client_ca is None else str(listener.tls_client_ca),
+        ssl_cert_reqs=ssl.CERT_NONE if listener.tls_client_ca is None else ssl.CERT_REQUIRED,
         log_config=None,
         access_log=False,  # addresses and keys stay out of logs; the audit log has the rest
         server_header=False,
