@@ -25,7 +25,7 @@ from common.adapters.prefix_attention import EMBEDDINGS, GATES
 from common.adapters.weights_file import Header
 from common.errors import AdapterError
 
-__all__ = ["Factors", "Layouts"]
+__all__ = ["Factors", "Layouts", "lora_scale", "require_plain_lora"]
 
 Factors = tuple[tuple[int, int, float], ...]
 _L = TypeVar("_L", bound=Layout)
@@ -95,12 +95,14 @@ class Layouts:
         return self._lora(settings, header)
 
     def _lora(self, settings: Mapping[str, Any], header: Header) -> tuple[Layout, Factors]:
-        _require_plain_lora(settings)
+        require_plain_lora(settings)
         layout = self._known.get(("lora", header.tensors))
         if not isinstance(layout, LoraLayout):
             layout = LoraLayout(*_lora_sites(header, self.linears))
             layout = self._shared(("lora", header.tensors), layout)
-        scaled = [(up, _lora_scale(settings, site, up)) for site, (_, up) in layout.sites.items()]
+        scaled = [
+            (up, lora_scale(settings, site, up.shape[1])) for site, (_, up) in layout.sites.items()
+        ]
         return layout, _factors(layout, scaled)
 
     def _bottleneck(self, settings: Mapping[str, Any], header: Header) -> tuple[Layout, Factors]:
@@ -253,20 +255,29 @@ def _place(tensor_name: str) -> str:
     return f"a tensor for {tensor_name.removeprefix('base_model.model.')[:80]}"
 
 
-def _require_plain_lora(settings: Mapping[str, Any]) -> None:
+def require_plain_lora(settings: Mapping[str, Any]) -> None:
+    """Raises AdapterError unless LoRA's settings mean W x + s B A x and nothing else."""
     for option, allowed in _LORA_NEEDS.items():
         value = settings.get(option, allowed[0])
         if value not in allowed:
             raise _own_weights(option)
 
 
-def _lora_scale(settings: Mapping[str, Any], site: str, up: Slot) -> float:
-    """Returns alpha / r, or alpha / sqrt(r); alpha by layer where the settings say so."""
+def lora_scale(settings: Mapping[str, Any], site: str, rank: int) -> float:
+    """Returns alpha / r, or alpha / sqrt(r); alpha by layer where the settings say so.
+
+    Args:
+        settings: LoRA's settings, as peft has them.
+        site: Name of the layer in the base.
+        rank: r of that layer.
+
+    Raises:
+        AdapterError: There is no usable alpha.
+    """
     try:
         patterns = settings.get("alpha_pattern") or {}
         own = [a for key, a in patterns.items() if re.match(rf"(.*\.)?({key})$", site)]
         alpha = float((own or [settings["lora_alpha"]])[0])
-        rank = up.shape[1]
         return alpha / math.sqrt(rank) if settings.get("use_rslora") else alpha / rank
     except (KeyError, TypeError, ValueError, re.error) as error:
         raise unfit(f"lora_alpha in {CONFIG}", type(error).__name__) from error

@@ -316,7 +316,7 @@ def flat_of(tensors: Sequence[Tensor]) -> Tensor:
 
 def pieces_of(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """Returns the tensors that `flat_of` laid in a row, in shape and type of `like`."""
-    rows = flat.split([tensor.numel() for tensor in like])
+    rows = torch.split(flat, [tensor.numel() for tensor in like])
     return [row.view_as(x).to(x) for row, x in zip(rows, like, strict=True)]
 
 
