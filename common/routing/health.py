@@ -138,14 +138,17 @@ class Health:
             circuit.generation += 1
             return Admission(self, model, circuit.generation)
 
-    def why_not(self, model: str) -> str | None:
-        """Returns why the model is left alone now, as the end of a sentence; None where not."""
+    def why_not(self, model: str) -> tuple[str, float]:
+        """Returns why the model is left alone, as the end of a sentence, and for how many seconds.
+
+        Where it is not, the first is "stands well".
+        """
         report = self.report(model)
         if report.state == "closed":
-            return None
-        if report.cooldown_left_s > 0:
-            return f"cools down for {report.cooldown_left_s:.1f} s more"
-        return "is being probed" if self._circuits[model].probing else None
+            return "stands well", 0.0
+        if report.state == "open":
+            return f"cools down for {report.cooldown_left_s:.1f} s more", report.cooldown_left_s
+        return "is being probed", self.rules.cooldown_s
 
     def may_retry(self, model: str) -> bool:
         """Takes one retry from the model's budget, if one is left."""

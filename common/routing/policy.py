@@ -16,12 +16,12 @@ from typing import Literal
 
 from common.errors import DeadlineError, RoutingError
 from common.models.base import Model, ModelProfile, Shape
+from common.routing.kinds import fits, shape_of
 from common.routing.latency import Latencies
 from common.routing.preference import Context, LearnedPreference
-from common.task import Image as Picture
-from common.task import ImageRequest, Part, Table, Text, Volume
+from common.task import Part, Text
 
-__all__ = ["Candidates", "Demand", "Policy", "choose", "fits", "shape_of"]
+__all__ = ["Candidates", "Demand", "Policy", "choose"]
 
 _SPECIAL_TOKENS = 8  # more than any tokenizer puts around a text
 
@@ -125,31 +125,6 @@ def choose(
     else:
         able, reason = _ranked(demand, able, policy, preference)
     return Candidates(tuple(able), reason, tuple(rejected))
-
-
-def shape_of(part: Part) -> tuple[int, ...] | None:
-    """Returns the shape of a part's array; a table's rows and columns; None for a text."""
-    match part:
-        case Text():
-            return None
-        case ImageRequest():
-            return (part.resolution, part.resolution)
-        case Picture():
-            return part.pixels.shape
-        case Volume():
-            return part.voxels.shape
-        case Table():
-            return (len(next(iter(part.columns.values()))), len(part.columns))
-        case _:
-            return part.values.shape
-
-
-def fits(shape: tuple[int | None, ...], wanted: Shape) -> bool:
-    """Returns whether every axis has the size wanted; None on either side fits any size."""
-    return len(shape) == len(wanted) and all(
-        have is None or want is None or have == want
-        for have, want in zip(shape, wanted, strict=True)
-    )
 
 
 def _fault(demand: Demand, model: Model, policy: Policy) -> str | None:

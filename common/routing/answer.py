@@ -1,0 +1,80 @@
+"""What models answered, and how each came to be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from common.models.base import ModelProfile
+from common.routing.preference import Context
+from common.task import Provenance, Result
+
+__all__ = ["Answer", "GraphResult", "RoutedResult"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model said to one part, and how it came to be asked.
+
+    Args:
+        result: The model's result.
+        provenance: Model, adapter, input and software that it comes from.
+        reason: Why this model answered, failures before it included.
+        rejected: Why each other model did not.
+        cached: Whether the result was stored earlier.
+        profile: Profile of the model.
+        context: What a learned preference knows the task by.
+    """
+
+    result: Result
+    provenance: Provenance
+    reason: str
+    rejected: tuple[str, ...]
+    cached: bool
+    profile: ModelProfile
+    context: Context
+
+
+class RoutedResult(Mapping[str, Answer]):
+    """The answers to a task, by part name.
+
+    Args:
+        answers: Part name to answer.
+        input_digest: sha256 of the whole task.
+    """
+
+    def __init__(self, answers: Mapping[str, Answer], *, input_digest: str) -> None:
+        self._answers = MappingProxyType(dict(answers))
+        self.input_digest = input_digest
+
+    def __getitem__(self, part: str) -> Answer:
+        return self._answers[part]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._answers)
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{part}: {answer.reason}" for part, answer in self._answers.items())
+        return f"RoutedResult({shown})"
+
+
+@dataclass(frozen=True)
+class GraphResult:
+    """What a graph gave, once every step of it had succeeded.
+
+    Args:
+        output: What the graph's last step gave.
+        answers: The answer of each step that asked a model, by the step's name.
+        explanation: One sentence for each step, in the order in which they may run.
+        input_digest: sha256 of the whole task.
+    """
+
+    output: Any
+    answers: Mapping[str, Answer]
+    explanation: tuple[str, ...]
+    input_digest: str
