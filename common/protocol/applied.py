@@ -51,7 +51,8 @@ def apply_once(
             "SELECT undone, outcome FROM tandem_applied WHERE key = ?", (key,)
         ).fetchone()
         if row is None:
-            outcome = effect(connection)
+            with _left_open(connection):
+                outcome = effect(connection)
             _mark(connection, key, undone=False, outcome=json.dumps(outcome, allow_nan=False))
             return outcome
     if row[0]:
@@ -85,7 +86,8 @@ def undo_once(
             "SELECT undone, outcome FROM tandem_applied WHERE key = ?", (key,)
         ).fetchone()
         if row is not None and not row[0]:
-            undo(connection, json.loads(row[1]))
+            with _left_open(connection):
+                undo(connection, json.loads(row[1]))
         if row is None or not row[0]:
             _mark(connection, key, undone=True, outcome=None)
 
@@ -110,23 +112,27 @@ def _mark(connection: sqlite3.Connection, key: str, *, undone: bool, outcome: st
 
 @contextmanager
 def _one_commit(connection: sqlite3.Connection) -> Iterator[None]:
-    if _in_transaction(connection):
+    if connection.in_transaction:
         raise _not_ours("a connection in a transaction")
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(_TABLE)
         yield
-        if not _in_transaction(connection):
-            raise _not_ours("that the effect ended the transaction")
         connection.execute("COMMIT")
     except BaseException:
-        if _in_transaction(connection):
-            connection.execute("ROLLBACK")
+        connection.rollback()
         raise
 
 
-def _in_transaction(connection: sqlite3.Connection) -> bool:
-    return connection.in_transaction  # a function, because each statement changes it
+@contextmanager
+def _left_open(connection: sqlite3.Connection) -> Iterator[None]:
+    """Checks that the block ends no transaction: a savepoint does not outlive its own."""
+    connection.execute("SAVEPOINT tandem_effect")
+    yield
+    try:
+        connection.execute("RELEASE tandem_effect")
+    except sqlite3.OperationalError:
+        raise _not_ours("that the effect ended the transaction") from None
 
 
 def _not_ours(found: str) -> InputError:
