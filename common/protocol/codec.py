@@ -133,10 +133,26 @@ def _image_part(image: Any, image_params: Any) -> Image | ImageRequest:
         resolution = _require(resolution, int, "image_params.resolution")
     source = image if image is not None else params.get("path")
     if source is None:
-        return ImageRequest(resolution or 256, seed=int(params.get("seed", 0)))
+        seed = _require(params.get("seed", 0), int, "image_params.seed")
+        return ImageRequest(resolution or 256, seed=seed)
     if isinstance(source, str | Path):
         return Image(_load_picture(Path(source), resolution))
-    return Image(np.asarray(source))
+    return Image(_pixels(source))
+
+
+def _pixels(rows: Any) -> np.ndarray[Any, Any]:
+    try:
+        pixels = np.asarray(rows)
+    except ValueError:  # rows of different lengths
+        pixels = np.empty(0, object)
+    if pixels.dtype.kind not in "biuf":
+        raise TaskError(
+            "task key image",
+            expected="rows of equal length, of numbers",
+            found="others",
+            remedy="Give pixels H W or H W C.",
+        )
+    return pixels
 
 
 def _load_picture(path: Path, resolution: int | None) -> np.ndarray[Any, Any]:
