@@ -69,7 +69,7 @@ def test_all_names_what_the_file_defines(path: Path) -> None:
 def _top_level_names(tree: ast.Module) -> list[str]:
     names: list[str] = []
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.append(node.name)
         elif isinstance(node, ast.ImportFrom):
             names += [alias.asname or alias.name for alias in node.names]

@@ -169,7 +169,7 @@ class Gate:
             AuditEntry(
                 trace_id=passage.request.trace_id,
                 key_id=passage.caller.key_id if passage.caller else "-",
-                action=f"{_known_method(scope)} {route or '(no such path)'}",
+                action=f"{_known_method(scope)} {route or '(not routed)'}",
                 status=status,
                 models=tuple(passage.models),
                 input_digest=passage.input_digest,

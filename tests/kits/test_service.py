@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -18,7 +19,7 @@ import httpx
 import pytest
 
 from common.errors import SettingsError
-from common.serving.audit_chain import verify_audit
+from common.serving.audit_chain import audit_files, verify_audit
 from common.serving.keys import KeyStore
 from common.settings import Settings
 from kits.service import run_service
@@ -207,6 +208,13 @@ def test_without_keys_only_loopback_is_served(tmp_path: Path) -> None:
         run_service(Settings(home=tmp_path))
 
 
+def open_requests(client: httpx.Client, served: Served) -> float:
+    text = client.get("/metrics", headers=served.headers("integrator")).text
+    found = re.search(r"^tandem_open_requests (\S+)$", text, re.M)
+    assert found is not None
+    return float(found[1])
+
+
 def certificate(folder: Path) -> tuple[Path, Path]:
     paths = folder / "certificate.pem", folder / "key.pem"
     subprocess.run(
@@ -229,7 +237,7 @@ def test_sigterm_over_tls_finishes_what_is_open_and_turns_the_rest_away(
     chain, key = certificate(tmp_path)
     opened = start(
         tmp_path / "home",
-        roles=("analyst",),
+        roles=("analyst", "integrator"),
         tls_certificate=chain,
         tls_key=key,
         drain_notice_s=3,
@@ -245,6 +253,8 @@ def test_sigterm_over_tls_finishes_what_is_open_and_turns_the_rest_away(
 
             def in_two_halves() -> Iterator[bytes]:
                 yield body[:10]
+                while open_requests(client, opened) < 2:  # this one and the one that asks
+                    time.sleep(0.01)
                 os.kill(opened.process.pid, signal.SIGTERM)
                 while client.get("/health/ready").status_code != 503:
                     time.sleep(0.01)
@@ -257,8 +267,11 @@ def test_sigterm_over_tls_finishes_what_is_open_and_turns_the_rest_away(
             finished = client.post("/v1/link/tasks", content=in_two_halves(), headers=headers)
         assert finished.status_code == 200
         assert opened.process.wait(30) == 0
-        report = verify_audit(opened.home / "audit")
-        assert report.faults == []
-        assert report.n_records == 2
+        assert verify_audit(opened.home / "audit").faults == []
+        (log,) = audit_files(opened.home / "audit")
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        tasks = [one["status"] for one in records if one["action"].endswith("/tasks")]
+        assert sorted(tasks) == [200]
+        assert [one["status"] for one in records if one["key_id"] == "-"] == [503]
     finally:
         end(opened)

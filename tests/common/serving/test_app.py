@@ -138,7 +138,7 @@ def test_unknown_paths_and_methods_are_problems(server):
     response = send(server, "GET", "/echo", headers=server.headers())
     is_problem(response, 405)
     assert response.headers["allow"] == "POST"
-    assert server.audited()[-2]["action"] == "GET (no such path)"
+    assert server.audited()[-2]["action"] == "GET (not routed)"
 
 
 @pytest.mark.parametrize(
