@@ -60,13 +60,12 @@ def json_text(value: Any, subject: str) -> str:
             type, a text that is no Unicode, or more than 64 levels.
     """
     try:
-        text = _canonical_json(value)
+        text = json.dumps(
+            value, sort_keys=True, allow_nan=False, ensure_ascii=False, separators=(",", ":")
+        )
         text.encode()
-        if _canonical_json(json.loads(text)) != text:
-            found = "keys that are no texts"
-        elif _is_deep(value, text):
-            found = f"more than {_DEEPEST} levels"
-        else:
+        found = _structure_fault(value)
+        if found is None:
             return text
     except (TypeError, ValueError, RecursionError) as error:
         found = f"another value ({type(error).__name__})"
@@ -113,21 +112,22 @@ def require_unicode(texts: Iterable[str], subject: str) -> None:
         ) from None
 
 
-def _canonical_json(value: Any) -> str:
-    return json.dumps(
-        value, sort_keys=True, allow_nan=False, ensure_ascii=False, separators=(",", ":")
-    )
-
-
-def _is_deep(value: Any, text: str) -> bool:
-    if text.count("[") + text.count("{") <= _DEEPEST:
-        return False
+def _structure_fault(value: Any) -> str | None:
+    """Says what json.dumps let pass: keys that it turned into texts, and too many levels."""
     level = [value]
     for _ in range(_DEEPEST + 1):
-        lists = [one for one in level if isinstance(one, list | tuple)]
-        objects = [one.values() for one in level if isinstance(one, dict)]
-        level = [inner for outer in (*lists, *objects) for inner in outer]
-    return bool(level)
+        objects = [one for one in level if isinstance(one, dict)]
+        if not all(isinstance(key, str) for one in objects for key in one):
+            return "keys that are no texts"
+        inner = [*(one.values() for one in objects), *(one for one in level if _is_list(one))]
+        level = [one for outer in inner for one in outer if isinstance(one, dict) or _is_list(one)]
+        if not level:
+            return None
+    return f"more than {_DEEPEST} levels"
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def _lies_in_bytes(array: Array) -> bool:

@@ -39,6 +39,8 @@ class Database:
         migrations: The statements that lead from version i to i + 1, from an empty file on;
             the file's version is their number. A file of an earlier version is migrated.
         busy_s: Longest wait for another writer.
+        durable: Whether commits outlive a power cut. Without it they outlive a killed
+            process only, and none waits for the disk: for what can be made again.
 
     Raises:
         StoreError: The file is damaged, of another kind, or of a later version.
@@ -52,11 +54,13 @@ class Database:
         application_id: int,
         migrations: Sequence[Migration],
         busy_s: float = 30.0,
+        durable: bool = True,
     ) -> None:
         self._path = path
         self._application_id = application_id
         self._migrations = migrations
         self._busy_s = busy_s
+        self._synchronous = "FULL" if durable else "NORMAL"
         self._idle: deque[sqlite3.Connection] = deque()
         self._inherited: deque[sqlite3.Connection] = deque()
         self._process_id = os.getpid()
@@ -201,7 +205,7 @@ class Database:
             check_same_thread=False,  # the pool lends it to one thread at a time
         )
         for pragma in (
-            "synchronous=FULL",
+            f"synchronous={self._synchronous}",
             "secure_delete=ON",
             "foreign_keys=ON",
             f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
