@@ -25,12 +25,18 @@ class Recipe:
     """What a model is opened from, here or on another machine.
 
     Args:
-        spec: A name, a hub id, or the whole path of a folder.
+        spec: A name, a hub id, or a folder; a folder's path is kept from the root on, since
+            other processes work in other places.
         part_name: The part that it is to answer.
     """
 
     spec: str | Path
     part_name: str
+
+    def __post_init__(self) -> None:
+        is_name = self.part_name == "series" or str(self.spec) in BUNDLED
+        if not is_name and Path(self.spec).is_dir():
+            object.__setattr__(self, "spec", Path(self.spec).absolute())
 
 
 class DeferredModel:
@@ -72,7 +78,7 @@ def open_model(spec: str | Path, part_name: str, *, device: str = "cpu") -> Mode
         BackboneError: The named model is absent or damaged.
     """
     model = _open(spec, part_name, device)
-    _recipes[model] = Recipe(_spec_anywhere(spec, part_name), part_name)
+    _recipes[model] = Recipe(spec, part_name)
     return model
 
 
@@ -84,12 +90,6 @@ def recipe_of(model: Model) -> Recipe | None:
         return _recipes.get(model)
     except TypeError:  # a class of the caller's that takes no weak reference
         return None
-
-
-def _spec_anywhere(spec: str | Path, part_name: str) -> str | Path:
-    """Returns a name as it is, a folder's path from the root on: others work elsewhere."""
-    is_name = part_name == "series" or str(spec) in BUNDLED
-    return spec if is_name or not Path(spec).is_dir() else Path(spec).absolute()
 
 
 def _open(spec: str | Path, part_name: str, device: str) -> Model:

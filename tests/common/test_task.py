@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import TaskError
-from common.task import Image, ImageRequest, Series, Table, Task, Text, Volume, digest_of
+from common.task import (
+    Image,
+    ImageRequest,
+    Result,
+    Series,
+    Table,
+    Task,
+    Text,
+    Volume,
+    digest_of,
+)
 
 
 def test_digest_of_matches_its_definition() -> None:
@@ -74,3 +86,25 @@ def test_arrays_are_copies_that_cannot_be_written() -> None:
 def test_unusable_parts_cannot_be_constructed(build: object) -> None:
     with pytest.raises(TaskError):
         build()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Task({"t": Text("x"), "v": Volume(np.arange(8.0).reshape(2, 2, 2))}, {"n": [1, 2]}),
+        Task({"t": Table({"day": np.array(["a", "bc"]), "close": np.arange(2.0)})}),
+    ],
+)
+def test_a_task_is_the_same_in_another_process_of_the_program(task: Task) -> None:
+    carried = pickle.loads(pickle.dumps(task))  # noqa: S301  # our own bytes
+    assert carried.digest() == task.digest()
+    with pytest.raises(TypeError):
+        carried.parts["t"] = Text("y")
+
+
+def test_a_result_is_the_same_in_another_process_of_the_program() -> None:
+    result = Result({"label": "high"}, {"scores": np.array([1, 2], np.float16)})
+    carried = pickle.loads(pickle.dumps(result))  # noqa: S301  # our own bytes
+    assert carried.values == result.values
+    assert carried.arrays["scores"].dtype == np.float16
+    assert not carried.arrays["scores"].flags.writeable

@@ -1,0 +1,135 @@
+"""How this process starts Ray, or joins a cluster, and leaves it again.
+
+Ray started here is for this process alone: every port on loopback, a token of its own,
+no dashboard, its files in a folder that only its user can read and that goes with it. It
+sends nothing to anybody: usage statistics are off.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from common.errors import SettingsError
+from common.optional import require
+
+__all__ = ["RaySession"]
+
+_LOOPBACK = "127.0.0.1"
+_STORE_BYTES = 512 << 20
+# Ray reads these when it is first imported. It prints deaths of workers to standard output,
+# where commands write their JSON; the keepers log them.
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    "RAY_SCHEDULER_EVENTS": "0",
+}
+
+
+class RaySession:
+    """One connection of this process to Ray.
+
+    Args:
+        address: Host and port of a cluster's head; without one, Ray is started here.
+        cpus: Of a Ray started here: how many it gives to replicas.
+        resources: Of a Ray started here: its custom resources.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        SettingsError: This process is connected already, the cluster cannot be reached, or
+            this process has no token for it.
+    """
+
+    def __init__(
+        self, address: str | None = None, *, cpus: float = 0, resources: dict[str, float]
+    ) -> None:
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+        if address is None:
+            # Ray 2.60 takes "loopback only" from this variable, when it is first imported.
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        self.ray: ModuleType = require("ray", extra="ray")
+        if self.ray.is_initialized():
+            raise _twice()
+        self.folder: Path | None = None
+        with _own_signal_handler():
+            if address is None:
+                self._start(cpus, resources)
+            else:
+                self._join(address)
+
+    def close(self) -> None:
+        """Disconnects; ends what was started here, and returns when it has ended."""
+        self.ray.shutdown(wait_for_processes=True)
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _start(self, cpus: float, resources: dict[str, float]) -> None:
+        # Ray opens the folder that it is given to everybody, so it gets one inside of ours.
+        self.folder = Path(tempfile.mkdtemp(prefix="tandem-ray-"))
+        self.ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, -int(-cpus // 1)),
+            resources=resources,
+            object_store_memory=_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _node_ip_address=_LOOPBACK,
+            _temp_dir=str(self.folder / "ray"),
+        )
+        if self.ray.util.get_node_ip_address() != _LOOPBACK:
+            self.close()
+            raise SettingsError(
+                "Ray on this machine",
+                expected="that it listens on loopback only",
+                found="that it was imported before with other settings",
+                remedy="Open the engine before anything else imports ray.",
+            )
+
+    def _join(self, address: str) -> None:
+        try:
+            self.ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except self.ray.exceptions.AuthenticationError as error:
+            raise SettingsError(
+                "Ray cluster",
+                expected="a token that it takes",
+                found="none, or another one",
+                remedy="Copy ~/.ray/auth_token from the head (ray get-auth-token --generate "
+                "makes it), or set RAY_AUTH_MODE=disabled for one that asks for none.",
+            ) from error
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise SettingsError(
+                "Ray cluster",
+                expected="one that answers at ray_address",
+                found=type(error).__name__,
+                remedy="Start it with ray start --head, or leave ray_address empty.",
+            ) from error
+
+
+@contextmanager
+def _own_signal_handler() -> Iterator[None]:
+    """Keeps what this process does at SIGTERM: ray.init would put its own exit there."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+
+
+def _twice() -> SettingsError:
+    return SettingsError(
+        "Ray",
+        expected="one engine in a process",
+        found="that this process is connected already",
+        remedy="Close the other engine first; one serves any number of models.",
+    )
