@@ -83,6 +83,10 @@ class _Trail:
         self.cooldowns_s.append(left_s)
 
 
+class _LeftAloneError(Exception):
+    """The model's circuit is open, or another call is probing it; never leaves this file."""
+
+
 class Fallback:
     """Asks models in turn; any number of threads may use it.
 
@@ -124,46 +128,39 @@ class Fallback:
         trail = _Trail()
         for model in inquiry.candidates.models:
             try:
-                found = self._results(model, inquiry, trail)
+                results, cached = self._results(model, inquiry, trail)
             except _CALLERS_AFFAIR:
                 raise  # the next model would get the same input, as late or into the same queue
+            except _LeftAloneError:
+                continue
             except Exception as error:  # noqa: BLE001  # any model's failure leads to the next
                 trail.fail(model, error)
                 continue
-            if found is not None:
-                reason = inquiry.candidates.reason
-                if trail.steps:
-                    reason = f"{model.profile.name} answered after " + ", ".join(trail.steps)
-                return Reply(model, *found, reason)
+            reason = inquiry.candidates.reason
+            if trail.steps:
+                reason = f"{model.profile.name} answered after " + ", ".join(trail.steps)
+            return Reply(model, results, cached, reason)
         raise _unanswered(trail) from (trail.failures[-1] if trail.failures else None)
 
     def _results(
         self, model: Model, inquiry: Inquiry, trail: _Trail
-    ) -> tuple[list[Result], list[bool]] | None:
-        """Returns results, each stored before or computed now in one call with the others.
-
-        None where the model is left alone.
-        """
-        tasks = inquiry.tasks
+    ) -> tuple[list[Result], list[bool]]:
+        """Returns results, each stored before or computed now in one call with the others."""
         if self._cache is None or not model.profile.deterministic:
-            computed = self._attempts(model, tasks, inquiry, trail)
-            return None if computed is None else (computed, [False] * len(tasks))
-        stored = [self._cache.get(model.profile, task) for task in tasks]
-        missing = [i for i, result in enumerate(stored) if result is None]
-        fresh: dict[int, Result] = {}
-        if missing:
-            computed = self._attempts(model, tuple(tasks[i] for i in missing), inquiry, trail)
-            if computed is None:
-                return None
-            fresh = dict(zip(missing, computed, strict=True))
-        for i, result in fresh.items():
-            self._cache.put(model.profile, tasks[i], result)
-        results = [fresh[i] if known is None else known for i, known in enumerate(stored)]
-        return results, [known is not None for known in stored]
+            results = self._attempts(model, inquiry.tasks, inquiry, trail)
+            return results, [False] * len(results)
+        fetched = self._cache.get_or_compute_many(
+            model.profile,
+            inquiry.tasks,
+            lambda missing: self._attempts(model, tuple(missing), inquiry, trail),
+            check=inquiry.request.check,
+            own=(*_CALLERS_AFFAIR, _LeftAloneError),
+        )
+        return [one.result for one in fetched], [one.source != "computed" for one in fetched]
 
     def _attempts(
         self, model: Model, tasks: tuple[Task, ...], inquiry: Inquiry, trail: _Trail
-    ) -> list[Result] | None:
+    ) -> list[Result]:
         """Calls the model, and again after what may mend, while the budget of retries lasts."""
         attempt = 1
         while True:
@@ -183,12 +180,12 @@ class Fallback:
         trail: _Trail,
         *,
         retry: bool,
-    ) -> list[Result] | None:
+    ) -> list[Result]:
         profile, request = model.profile, inquiry.request
         admission = self._health.admit(profile.identity, retry=retry)
         if admission is None:
             trail.leave_alone(model, *self._health.why_not(profile.identity))
-            return None
+            raise _LeftAloneError
         begun_s = self._clock()
         with admission:
             try:

@@ -12,7 +12,7 @@ there is no room or no time: `common.routing.engine`. Chains of models: `common.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,15 +25,14 @@ from common.request import RequestContext, current_request
 from common.routing.answer import Answer, GraphResult, RoutedResult
 from common.routing.branches import run_branches
 from common.routing.cache import ResultCache
-from common.routing.engine import Engine, LocalEngine
+from common.routing.engine import Engine, LocalEngine, RemoteEngine
 from common.routing.fallback import Fallback, Inquiry
 from common.routing.graph import Graph, ModelStep
 from common.routing.health import Health
 from common.routing.latency import Latencies
 from common.routing.policy import Candidates, Demand, Policy, choose
 from common.routing.preference import LearnedPreference
-from common.task import Part, Provenance, Task
-from common.versions import software_versions
+from common.task import Part, Task
 
 __all__ = ["Answer", "ModelRouter", "ModelSpec", "RoutedResult"]
 
@@ -79,14 +78,15 @@ class ModelRouter:
                 found="none",
                 remedy='Pass models={"text": "minilm"}, for example.',
             )
-        self.models = {slot: _open_slot(slot, specs) for slot, specs in models.items()}
+        self.engine = engine or LocalEngine()
+        self._owns_engine = engine is None
+        opener = self.engine.open if isinstance(self.engine, RemoteEngine) else open_model
+        self.models = {slot: _open_slot(slot, specs, opener) for slot, specs in models.items()}
         self.cache = cache
         self.policy = policy or Policy()
         self.health = health or Health()
         self.preference = preference
         self.latencies = Latencies()
-        self.engine = engine or LocalEngine()
-        self._owns_engine = engine is None
         self._fallback = Fallback(
             self.engine,
             self.health,
@@ -166,16 +166,18 @@ class ModelRouter:
         names = _common_part_names(whole)
         plans = {name: self._plan(name, whole, wanted) for name in names}
 
-        def answer(name: str, _: object = None) -> list[Answer]:
+        def answer(name: str, request: RequestContext) -> list[Answer]:
             demand, candidates = plans[name]
-            return self._answer(demand, candidates, _only(name, whole), request=wanted, key=key)
+            return self._answer(demand, candidates, _only(name, whole), request=request, key=key)
 
         if len(names) == 1:
-            outcomes: Mapping[str, list[Answer]] = {names[0]: answer(names[0])}
+            outcomes: Mapping[str, list[Answer]] = {names[0]: answer(names[0], wanted)}
         else:
-            outcomes = run_branches(dict.fromkeys(names, ()), answer, wanted)
+            outcomes = run_branches(
+                dict.fromkeys(names, ()), lambda name, _: answer(name, current_request()), wanted
+            )
         return [
-            RoutedResult({name: outcomes[name][i] for name in names}, input_digest=task.digest())
+            RoutedResult({name: outcomes[name][i] for name in names}, task=task)
             for i, task in enumerate(whole)
         ]
 
@@ -277,7 +279,7 @@ class ModelRouter:
         return [
             Answer(
                 result=result,
-                provenance=_provenance(profile, task),
+                task=task,
                 reason=reply.reason,
                 rejected=candidates.rejected,
                 cached=cached,
@@ -288,11 +290,11 @@ class ModelRouter:
         ]
 
 
-def _open_slot(slot: str, specs: ModelSpec | Sequence[ModelSpec]) -> tuple[Model, ...]:
+def _open_slot(
+    slot: str, specs: ModelSpec | Sequence[ModelSpec], opener: Callable[[str | Path, str], Model]
+) -> tuple[Model, ...]:
     several = [specs] if isinstance(specs, str | Path | Model) else specs
-    return tuple(
-        open_model(spec, slot) if isinstance(spec, str | Path) else spec for spec in several
-    )
+    return tuple(opener(spec, slot) if isinstance(spec, str | Path) else spec for spec in several)
 
 
 def _task(task: Task | Mapping[str, Any]) -> Task:
@@ -327,15 +329,4 @@ def _only(name: str, tasks: Sequence[Task]) -> tuple[Task, ...]:
     return tuple(
         task if len(task.parts) == 1 else Task({name: task.parts[name]}, task.parameters)
         for task in tasks
-    )
-
-
-def _provenance(profile: ModelProfile, task: Task) -> Provenance:
-    return Provenance(
-        model=profile.name,
-        model_digest=profile.digest,
-        input_digest=task.digest(),
-        adapter=profile.adapter,
-        adapter_digest=profile.adapter_digest,
-        software=software_versions(),
     )
