@@ -45,7 +45,7 @@ class TestStacked:
 
 
 class TestFedEx:
-    """Averages of the factors, and the residual of arXiv 2410.09432, equation 11."""
+    """Averages of the factors, and the residual (arXiv 2410.09432)."""
 
     def test_average_and_residual_are_the_weighted_mean(self):
         result = fedex_average(UPDATES, n_samples=N_SAMPLES)
