@@ -115,7 +115,7 @@ def require_unicode(texts: Iterable[str], subject: str) -> None:
 def _structure_fault(value: Any) -> str | None:
     """Says what json.dumps let pass: keys that it turned into texts, and too many levels."""
     level = [value]
-    for _ in range(_DEEPEST + 1):
+    for _ in range(_DEEPEST):
         objects = [one for one in level if isinstance(one, dict)]
         if not all(isinstance(key, str) for one in objects for key in one):
             return "keys that are no texts"

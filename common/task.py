@@ -169,12 +169,12 @@ class Table:
     columns: Mapping[str, Array]
 
     def __post_init__(self) -> None:
-        lengths = {len(column) for column in self.columns.values()}
-        if len(lengths) != 1:
+        shapes = {column.shape for column in self.columns.values()}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
             raise TaskError(
                 "table part",
-                expected="columns of one length",
-                found=f"lengths {sorted(lengths)}",
+                expected="columns of one dimension and one length",
+                found=f"shapes {sorted(shapes)[:3]}",
                 remedy="Give every column the same number of rows.",
             )
         require_unicode(self.columns, "names of a table's columns")
