@@ -40,22 +40,26 @@ class Extent:
     size: int
 
 
-def join_message(head: bytes, buffers: Sequence[Array]) -> bytes:
-    """Returns one message: `head`, then each buffer, aligned for any type of number.
+def join_message(
+    head: bytes, buffers: Sequence[Array | bytes | memoryview], *, field: int = _BUFFERS
+) -> bytes:
+    """Returns one message: `head`, then each buffer.
 
     Args:
         head: The message without its buffers, serialized by protobuf.
-        buffers: One-dimensional arrays of bytes.
+        buffers: Bytes, or one-dimensional arrays of them.
+        field: Number of the field that holds them; in link.proto's they are aligned for any
+            type of number, by a padding that other messages have not.
 
     Raises:
         TooLargeError: The head or the whole is larger than any reader takes.
     """
     _require_head(len(head))
-    pieces: list[bytes | Array] = [head]
+    pieces: list[Array | bytes | memoryview] = [head]
     position = len(head)
     for buffer in buffers:
-        key = bytes([_BUFFERS << 3 | _RECORD]) + _varint(len(buffer))
-        padding = _padding(position + len(key))
+        key = bytes([field << 3 | _RECORD]) + _varint(len(buffer))
+        padding = _padding(position + len(key)) if field == _BUFFERS else b""
         pieces += [padding, key, buffer]
         position += len(padding) + len(key) + len(buffer)
     if position >= 1 << 31:
@@ -68,11 +72,12 @@ def join_message(head: bytes, buffers: Sequence[Array]) -> bytes:
     return b"".join(pieces)
 
 
-def split_message(message: bytes) -> tuple[bytes, list[Extent]]:
+def split_message(message: bytes, *, field: int = _BUFFERS) -> tuple[bytes, list[Extent]]:
     """Returns a message without its buffers, and where these lie in it.
 
     Args:
         message: Any bytes.
+        field: Number of the field that holds them.
 
     Raises:
         MessageError: They are no protobuf message, or end too early.
@@ -86,7 +91,7 @@ def split_message(message: bytes) -> tuple[bytes, list[Extent]]:
             return b"".join(kept), extents
         start = position
         key, position = _read_varint(message, start)
-        field, wire_type = key >> 3, key & 7
+        number, wire_type = key >> 3, key & 7
         if wire_type == _RECORD:
             size, position = _read_varint(message, position)
         elif wire_type == _VARINT:
@@ -97,9 +102,9 @@ def split_message(message: bytes) -> tuple[bytes, list[Extent]]:
             raise _malformed(f"wire type {wire_type} at byte {start}")
         if size > len(message) - position:
             raise _malformed(f"{len(message) - position} of a field's bytes at byte {start}")
-        if (field, wire_type) == (_BUFFERS, _RECORD):
+        if (number, wire_type) == (field, _RECORD):
             extents.append(Extent(position, size))
-        elif field != _PADDING:
+        elif number != _PADDING:
             head_bytes += position + size - start
             _require_head(head_bytes)
             kept.append(message[start : position + size])

@@ -1,18 +1,20 @@
 """The Open Inference Protocol v2 in Protobuf messages; `open_inference.proto` names them.
 
 Requests are read in both forms of the protocol, raw and typed lists; responses are raw, which
-every client reads and which FP16 and BF16 need.
+every client reads and which FP16 and BF16 need. Raw contents stay where they lie in the
+message (`common.protocol.buffers`): the protobuf library would copy each several times.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from common.errors import MessageError
 from common.protocol import open_inference_pb2 as pb2
+from common.protocol.buffers import join_message, split_message
 from common.protocol.open_inference import (
     InferRequest,
     InferResponse,
@@ -30,6 +32,8 @@ __all__ = [
     "response_to_message",
 ]
 
+_RAW_INPUTS, _RAW_OUTPUTS = 7, 6  # fields of ModelInferRequest and ModelInferResponse
+M = TypeVar("M", bound=Message)
 # Datatype -> the list of InferTensorContents that holds its elements.
 _LISTS = {
     "BOOL": "bool_contents",
@@ -53,14 +57,11 @@ def request_from_message(message: bytes) -> InferRequest:
     Raises:
         MessageError: The bytes are no such message, or a tensor in it is not as it says.
     """
-    try:
-        read = pb2.ModelInferRequest.FromString(message)
-    except DecodeError:
-        raise _no_message("a ModelInferRequest", "bytes that are none") from None
+    read, raw = _read(pb2.ModelInferRequest, message, _RAW_INPUTS)
     return InferRequest(
         model_name=read.model_name,
         model_version=read.model_version,
-        inputs=_tensors(read.inputs, read.raw_input_contents),
+        inputs=_tensors(read.inputs, raw),
         id=read.id,
         outputs=tuple(_requested(output) for output in read.outputs),
         parameters=parameters_of(read.parameters),
@@ -81,8 +82,8 @@ def request_to_message(request: InferRequest) -> bytes:
     _write(message.parameters, request.parameters)
     for tensor in request.inputs:
         message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        message.raw_input_contents.append(bytes(tensor_to_raw(tensor)))
-    return message.SerializeToString()
+    raw = [tensor_to_raw(tensor) for tensor in request.inputs]
+    return join_message(message.SerializeToString(), raw, field=_RAW_INPUTS)
 
 
 def response_to_message(response: InferResponse) -> bytes:
@@ -97,8 +98,8 @@ def response_to_message(response: InferResponse) -> bytes:
     _write(message.parameters, response.parameters)
     for tensor in response.outputs:
         message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        message.raw_output_contents.append(bytes(tensor_to_raw(tensor)))
-    return message.SerializeToString()
+    raw = [tensor_to_raw(tensor) for tensor in response.outputs]
+    return join_message(message.SerializeToString(), raw, field=_RAW_OUTPUTS)
 
 
 def response_from_message(message: bytes) -> InferResponse:
@@ -107,14 +108,11 @@ def response_from_message(message: bytes) -> InferResponse:
     Raises:
         MessageError: The bytes are no such message, or a tensor in it is not as it says.
     """
-    try:
-        read = pb2.ModelInferResponse.FromString(message)
-    except DecodeError:
-        raise _no_message("a ModelInferResponse", "bytes that are none") from None
+    read, raw = _read(pb2.ModelInferResponse, message, _RAW_OUTPUTS)
     return InferResponse(
         model_name=read.model_name,
         model_version=read.model_version,
-        outputs=_tensors(read.outputs, read.raw_output_contents),
+        outputs=_tensors(read.outputs, raw),
         id=read.id,
         parameters=parameters_of(read.parameters),
     )
@@ -128,6 +126,17 @@ def parameters_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
         if kind is not None:
             found[name] = getattr(parameter, kind)
     return found
+
+
+def _read(kind: type[M], message: bytes, field: int) -> tuple[M, list[memoryview]]:
+    """Returns a message without its raw contents, and these as views."""
+    head, extents = split_message(message, field=field)
+    whole = memoryview(message)
+    try:
+        read = kind.FromString(head)
+    except DecodeError:
+        raise _no_message(f"a {kind.DESCRIPTOR.name}", "bytes that are none") from None
+    return read, [whole[one.offset : one.offset + one.size] for one in extents]
 
 
 def _write(parameters: Any, values: Mapping[str, Any]) -> None:

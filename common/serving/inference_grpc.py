@@ -139,10 +139,10 @@ class InferenceService:
     async def _model_infer(self, call: GrpcCall) -> bytes:
         def answer() -> tuple[Inference, bytes]:
             found = self._models.infer(request_from_message(call.message))
+            call.models, call.input_digest = found.provenance, found.input_digest
             return found, response_to_message(found.response)
 
         found, written = await self._work.run(None, answer)
-        call.models, call.input_digest = found.provenance, found.input_digest
         self._count(found)
         return written
 

@@ -7,6 +7,7 @@ loading and unloading the role admin. Bodies are read once; raw tensors are view
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.background import BackgroundTask
 
 from common.errors import MessageError
 from common.protocol.open_inference_http import (
@@ -119,8 +121,8 @@ def _add_inference(
     async def answer(request: Request, model: str, version: str) -> Response:
         body = await _Body.read(request)
         found, response = await work.run(request, lambda: _answer(models, body, model, version))
-        note_answer(request, found.provenance, input_digest=found.input_digest)
         count(found)
+        response.background = BackgroundTask(_note, request, found)
         return response
 
     @routes.post(
@@ -214,6 +216,12 @@ def _answer(
     headers = {} if length is None else {HEADER_LENGTH: str(length)}
     media = "application/json" if length is None else _RAW
     return found, Response(b"".join(pieces), headers=headers, media_type=media)
+
+
+async def _note(request: Request, found: Inference) -> None:
+    """Notes where an answer came from, for the audit, once it is on its way."""
+    input_digest = await asyncio.to_thread(lambda: found.input_digest)
+    note_answer(request, found.provenance, input_digest=input_digest)
 
 
 def _metadata(found: ModelMetadata) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from common.errors import (
@@ -82,13 +84,27 @@ class Inference:
 
     Args:
         response: What the caller gets.
-        provenance: Of each row.
-        input_digest: sha256 of the task, or over those of all rows.
+        answers: Of each row.
     """
 
     response: InferResponse
-    provenance: tuple[Provenance, ...]
-    input_digest: str
+    answers: tuple[Answer, ...]
+
+    @property
+    def cached(self) -> bool:
+        """Whether every row was answered before."""
+        return all(answer.cached for answer in self.answers)
+
+    @cached_property
+    def provenance(self) -> tuple[Provenance, ...]:
+        """Of each row; hashes the input where nothing did yet, so ask after answering."""
+        return tuple(answer.provenance for answer in self.answers)
+
+    @cached_property
+    def input_digest(self) -> str:
+        """The sha256 of the task, or over those of all rows; hashes likewise."""
+        digests = [found.input_digest for found in self.provenance]
+        return digests[0] if len(digests) == 1 else digest_of(*map(str.encode, digests))
 
 
 @dataclass(frozen=True)
@@ -252,16 +268,14 @@ class ServedModels:
             answers = [found[modality] for found in ready.router.execute_many(tasks)]
         outputs = outputs_of([answer.result for answer in answers])
         one.seen = one.seen | {tensor.name: _seen(tensor) for tensor in outputs}
-        digests = [answer.provenance.input_digest for answer in answers]
-        input_digest = digests[0] if len(digests) == 1 else digest_of(*map(str.encode, digests))
         response = InferResponse(
             model_name=request.model_name,
             model_version=one.version,
             outputs=select_outputs(outputs, request.outputs),
             id=request.id,
-            parameters={"trace_id": now.trace_id, **_provenance(answers, input_digest)},
+            parameters={"trace_id": now.trace_id, **_told(answers)},
         )
-        return Inference(response, tuple(a.provenance for a in answers), input_digest)
+        return Inference(response, tuple(answers))
 
     def close(self) -> None:
         """Unloads all models."""
@@ -347,9 +361,7 @@ def _with_timeout(request: RequestContext, timeout_us: Any) -> RequestContext:
             found="another value",
             remedy="Leave it out for the server's own limit.",
         )
-    from time import monotonic
-
-    deadline_s = min(request.deadline_s, monotonic() + timeout_us / 1e6)
+    deadline_s = min(request.deadline_s, time.monotonic() + timeout_us / 1e6)
     return replace(request, deadline_s=deadline_s)
 
 
@@ -373,14 +385,13 @@ def _seen(tensor: InferTensor) -> TensorMetadata:
     return TensorMetadata(tensor.name, tensor.datatype, (-1,) * len(tensor.shape))
 
 
-def _provenance(answers: Sequence[Answer], input_digest: str) -> dict[str, str | bool]:
-    found = answers[0].provenance
+def _told(answers: Sequence[Answer]) -> dict[str, str | bool]:
+    profile = answers[0].profile
     facts = {
-        "model": found.model,
-        "model_digest": found.model_digest,
-        "adapter": found.adapter,
-        "adapter_digest": found.adapter_digest,
-        "input_digest": input_digest,
+        "model": profile.name,
+        "model_digest": profile.digest,
+        "adapter": profile.adapter,
+        "adapter_digest": profile.adapter_digest,
     }
     told: dict[str, str | bool] = {key: text for key, text in facts.items() if text is not None}
     return {**told, "cached": all(answer.cached for answer in answers)}

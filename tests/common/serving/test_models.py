@@ -159,7 +159,7 @@ def test_an_answer_says_where_it_comes_from(models, engine, tmp_path):
     told = first.response.parameters
     assert told["trace_id"] == "1" * 32
     assert (told["model"], told["model_digest"]) == ("scale", "2")
-    assert told["input_digest"] == first.input_digest == first.provenance[0].input_digest
+    assert first.input_digest == first.provenance[0].input_digest == second.input_digest
     assert (told["cached"], second.response.parameters["cached"]) == (False, True)
     assert model.calls == 1
     cache.close()
