@@ -40,6 +40,29 @@ class Settings(BaseSettings):
     queue: int = Field(
         default=64, ge=0, description="Model calls that may wait; more are refused at once."
     )
+    ray_address: str | None = Field(
+        default=None,
+        description="Host and port of a Ray cluster's head; without it Ray is started here.",
+    )
+    ray_replicas: int = Field(
+        default=2, ge=1, description="Replicas for each placement: model calls at a time there."
+    )
+    ray_models: int = Field(
+        default=4, ge=1, description="Most models open in one replica; the least used goes first."
+    )
+    ray_cpus: float = Field(
+        default=1.0, ge=0, description="Cores of a replica; its models use as many threads."
+    )
+    ray_gpus: float = Field(default=0.0, ge=0, description="GPUs of a replica.")
+    ray_placements: dict[str, dict[str, float]] = Field(
+        default_factory=dict,
+        description="What other models need, by name, as JSON: cpus, gpus, custom resources.",
+    )
+    batch: int = Field(
+        default=32,
+        ge=1,
+        description="Most waiting tasks that one call of a network takes together; 1: each alone.",
+    )
     host: str = Field(default="127.0.0.1", description="Address that `tandem serve` listens on.")
     port: int = Field(
         default=8080, ge=0, le=65535, description="Port for HTTP; 0 draws a free one."

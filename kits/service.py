@@ -12,9 +12,10 @@ from contextlib import ExitStack, contextmanager
 from fastapi import FastAPI
 
 from common.errors import MissingExtraError, SettingsError
-from common.models.base import Model
+from common.models.base import Model, ModelProfile
 from common.protocol.journal import Journal
 from common.protocol.session import SessionStore
+from common.routing.batching import BatchingEngine
 from common.routing.cache import ResultCache
 from common.routing.engine import LocalEngine
 from common.routing.router import ModelRouter
@@ -92,11 +93,21 @@ def build_app(
     telemetry = Telemetry()
     audit = opened.enter_context(AuditLog(settings.home / "audit"))
     sessions, cache, retention = _open_stores(settings, opened)
-    engine = opened.enter_context(LocalEngine(settings.workers, queue=settings.queue))
+    calls = LocalEngine(settings.workers, queue=settings.queue)
+    lanes = min(settings.workers, _n_cores())
+    engine = opened.enter_context(
+        BatchingEngine(
+            calls,
+            batched=_gains_from_batches,
+            tasks=settings.batch,
+            lanes=lanes,
+            queue=_WAITING * settings.queue,
+        )
+    )
     threads = settings.workers + settings.queue
+    _share_cores(lanes)
     work = WorkThreads(threads=threads, waiting=_WAITING * settings.queue)
     opened.callback(work.close)
-    _share_cores(settings.workers)
     router = ModelRouter(open_models(), cache=cache, engine=engine)
     served = ServedModels(lambda one: ModelRouter(one, cache=cache, engine=engine))
     for model in (one for several in router.models.values() for one in several):
@@ -104,8 +115,10 @@ def build_app(
         served.add(profile.adapter or profile.name, lambda model=model: model)  # type: ignore[misc]  # mypy reads the default as part of the signature
     telemetry.watch_cache(cache)
     telemetry.watch("open_requests", "Requests not answered yet.", lambda: drain.open_requests)
-    telemetry.watch("engine_waiting", "Calls that wait.", lambda: engine.load().waiting)
-    telemetry.watch("engine_running", "Calls whose model works.", lambda: engine.load().running)
+    telemetry.watch(
+        "engine_waiting", "Calls that wait.", lambda: calls.load().waiting + engine.waiting
+    )
+    telemetry.watch("engine_running", "Calls whose model works.", lambda: calls.load().running)
     retention.start()
     access = AccessControl(keys, rate_per_s=settings.rate_per_s, body_bytes=settings.body_bytes)
     gate = GrpcGate(access, telemetry, audit, drain, settings.request_timeout_s)
@@ -234,8 +247,17 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _share_cores(workers: int) -> None:
-    """Gives each of `workers` models its share of the cores, so that they do not contend."""
+def _gains_from_batches(profile: ModelProfile) -> bool:
+    """Whether many tasks at once cost less than one by one: networks, not forecasters."""
+    return profile.deterministic and profile.modality in {"image", "text"}
+
+
+def _share_cores(lanes: int) -> None:
+    """Gives each batch that runs its share of the cores, so that they do not contend."""
     import torch
 
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
+    torch.set_num_threads(max(1, _n_cores() // lanes))
+
+
+def _n_cores() -> int:
+    return len(os.sched_getaffinity(0))

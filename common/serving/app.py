@@ -18,6 +18,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from common.errors import TandemError
@@ -32,6 +33,14 @@ from common.serving.telemetry import MEDIA_TYPE, Telemetry
 __all__ = ["PROBLEMS", "AppParts", "Closing", "create_app", "problem_of"]
 
 _OPEN_PATHS = ("/docs", "/health/live", "/health/ready", "/openapi.json")
+# FastAPI can send spans and validation failures to where the environment says: payloads too.
+_NO_EXPORT: TelemetryConfig = {
+    "auto_configure": False,
+    "logs": False,
+    "metrics": False,
+    "operation_spans": False,
+    "tracing": False,
+}
 _DESCRIPTION = "Links models and serves them. Every answer names the models that gave it."
 
 
@@ -86,6 +95,7 @@ def create_app(parts: AppParts) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
+        telemetry=_NO_EXPORT,
     )
     open_paths = (*_OPEN_PATHS, *parts.open_paths)
     app.add_middleware(

@@ -1,0 +1,285 @@
+"""Calls that wait for one model at the same time are put into one call of it.
+
+A model answers many tasks in little more time than one. So where calls of a model wait while
+it is at work, the next call takes all of them, up to a number of tasks: no call ever waits
+for others to come (as group commit does for transactions: DeWitt et al. 1984, section 5.2).
+
+A batch is run under the latest deadline of its calls; each call's own deadline still fails
+its future. Where a batch fails, its calls are run one by one, so that nobody gets another's
+error. The last digit of a result may depend on what stood beside its task.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from common.errors import DeadlineError, OverloadError
+from common.models.base import ModelProfile
+from common.request import RequestContext
+from common.routing.engine import Call, Engine
+from common.task import Result, digest_of
+
+__all__ = ["BatchingEngine"]
+
+_IDLE_S = 5.0  # without a deadline ahead the watch ends
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A call and the future that its caller holds."""
+
+    call: Call
+    future: Future[list[Result]] = field(default_factory=Future)
+
+
+@dataclass(eq=False)
+class _Lane:
+    """The calls of one model."""
+
+    running: int = 0
+    waiting: deque[_Waiting] = field(default_factory=deque)
+
+
+class BatchingEngine:
+    """An engine in front of another that gets batches; closing it closes both.
+
+    Args:
+        engine: Where batches run.
+        batched: Which models get batches; the others get each call by itself. Those that
+            are not deterministic, or no quicker for many tasks, should not.
+        tasks: Most tasks of one batch.
+        lanes: Batches of one model that run at a time.
+        queue: Calls of all models that may wait here; more are refused at once.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        batched: Callable[[ModelProfile], bool] = lambda profile: profile.deterministic,
+        tasks: int = 32,
+        lanes: int = 1,
+        queue: int = 256,
+    ) -> None:
+        self._engine, self._batched, self._tasks = engine, batched, tasks
+        self._n_lanes, self._queue = lanes, queue
+        self._changed = threading.Condition()
+        self._lanes: dict[int, _Lane] = {}
+        self._live: set[_Waiting] = set()
+        self._n_waiting = 0
+        self._closing = False
+        self._watch: threading.Thread | None = None
+        self._next_look_s = math.inf
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a batch."""
+        return self._n_waiting
+
+    def submit(self, call: Call) -> Future[list[Result]]:
+        """Takes a call, to run at once or in the model's next batch.
+
+        Raises:
+            OverloadError: As many calls wait as may, or the engine is closing.
+        """
+        if not self._batched(call.model.profile):
+            return self._engine.submit(call)
+        one = _Waiting(call)
+        with self._changed:
+            lane = self._lanes.setdefault(id(call.model), _Lane())
+            at_once = lane.running < self._n_lanes
+            if self._closing or (not at_once and self._n_waiting >= self._queue):
+                raise self._no_room()
+            self._keep(one)
+            if at_once:
+                lane.running += 1
+            else:
+                lane.waiting.append(one)
+                self._n_waiting += 1
+        if at_once:
+            self._run(lane, [one])
+        return one.future
+
+    def close(self) -> None:
+        """Takes no more calls and returns when those taken have ended."""
+        with self._changed:
+            self._closing = True
+            self._changed.wait_for(lambda: not self._live)
+            watch = self._watch
+            self._changed.notify_all()
+        if watch is not None:
+            watch.join()
+        self._engine.close()
+
+    def _run(self, lane: _Lane, batch: Sequence[_Waiting]) -> None:
+        """Runs calls as one call of the engine behind; then what has come to wait meanwhile."""
+        try:
+            running = self._engine.submit(_joined([one.call for one in batch]))
+        except BaseException as error:  # noqa: BLE001  # the futures carry it to their callers
+            for one in batch:
+                self._settle(one, error)
+            self._next(lane)
+        else:
+            running.add_done_callback(lambda done: self._done(lane, batch, done))
+
+    def _done(self, lane: _Lane, batch: Sequence[_Waiting], done: Future[list[Result]]) -> None:
+        error = done.exception()
+        if error is None:
+            results, first = done.result(), 0
+            for one in batch:
+                end = first + len(one.call.tasks)
+                self._settle(one, results[first:end])
+                first = end
+        elif len(batch) == 1:
+            self._settle(batch[0], error)
+        else:
+            self._run_alone(batch)
+        self._next(lane)
+
+    def _run_alone(self, batch: Sequence[_Waiting]) -> None:
+        for one in batch:
+            try:
+                running = self._engine.submit(one.call)
+            except BaseException as error:  # noqa: BLE001  # as above
+                self._settle(one, error)
+            else:
+                running.add_done_callback(lambda done, one=one: self._hand_on(one, done))  # type: ignore[misc]  # mypy reads the default as part of the signature
+
+    def _hand_on(self, one: _Waiting, done: Future[list[Result]]) -> None:
+        self._settle(one, done.exception() or done.result())
+
+    def _next(self, lane: _Lane) -> None:
+        """Starts the next batch of the lane's model with those calls that are still wanted."""
+        with self._changed:
+            batch = self._take(lane)
+            if not batch:
+                lane.running -= 1
+                if lane.running == 0:
+                    self._lanes = {key: x for key, x in self._lanes.items() if x is not lane}
+        if batch:
+            self._run(lane, batch)
+
+    def _take(self, lane: _Lane) -> list[_Waiting]:
+        """Returns the calls of the next batch; the lock is held."""
+        batch: list[_Waiting] = []
+        room = self._tasks
+        while lane.waiting and (not batch or len(lane.waiting[0].call.tasks) <= room):
+            one = lane.waiting.popleft()
+            self._n_waiting -= 1
+            if one.future.done():  # its deadline has passed, or its caller cancelled
+                self._forget(one)
+            elif one.call.request.given_up.is_set():
+                self._forget(one)
+                _set(one.future, _late("that the caller gave up"))
+            else:
+                batch.append(one)
+                room -= len(one.call.tasks)
+        return batch
+
+    def _keep(self, one: _Waiting) -> None:
+        """Remembers a call until its future is settled; the lock is held."""
+        self._live.add(one)
+        deadline_s = one.call.request.deadline_s
+        if deadline_s < self._next_look_s:
+            self._next_look_s = deadline_s
+            if self._watch is None:
+                self._watch = threading.Thread(
+                    target=self._watch_deadlines, name="batch-deadlines", daemon=True
+                )
+                self._watch.start()
+            self._changed.notify_all()
+
+    def _forget(self, one: _Waiting) -> None:
+        """The lock is held."""
+        self._live.discard(one)
+        if self._closing and not self._live:
+            self._changed.notify_all()
+
+    def _settle(self, one: _Waiting, outcome: list[Result] | BaseException) -> None:
+        with self._changed:
+            self._forget(one)
+        _set(one.future, outcome)
+
+    def _watch_deadlines(self) -> None:
+        """Fails the futures of late calls; few are live at a time."""
+        while True:
+            with self._changed:
+                now_s = time.monotonic()
+                late = [x for x in self._live if x.call.request.deadline_s <= now_s]
+                self._live.difference_update(late)
+                self._next_look_s = min(
+                    (x.call.request.deadline_s for x in self._live), default=math.inf
+                )
+                if not late and not self._wait(now_s):
+                    self._watch = None
+                    return
+            for one in late:
+                self._settle(one, _late("that the deadline has passed"))
+
+    def _wait(self, now_s: float) -> bool:
+        """Waits until there may be a late call; False where the watch is not needed now."""
+        if self._closing and not self._live:
+            return False
+        woken = self._changed.wait(min(self._next_look_s - now_s, _IDLE_S))
+        return woken or self._next_look_s < math.inf
+
+    def _no_room(self) -> OverloadError:
+        found = "that it is closing" if self._closing else f"{self._n_waiting} calls waiting"
+        return OverloadError(
+            "engine",
+            expected="room for one more call",
+            found=found,
+            remedy="Send the request again later.",
+        )
+
+
+def _set(future: Future[list[Result]], outcome: list[Result] | BaseException) -> None:
+    with suppress(InvalidStateError):  # the watch has ended it, or its caller cancelled
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+
+def _joined(calls: Sequence[Call]) -> Call:
+    """Returns one call for all: under the latest deadline, with a key of all their keys."""
+    if len(calls) == 1:
+        return calls[0]
+    request = RequestContext(
+        calls[0].request.trace_id, max(call.request.deadline_s for call in calls)
+    )
+    return Call(
+        model=calls[0].model,
+        tasks=tuple(task for call in calls for task in call.tasks),
+        request=request,
+        idempotency_key=digest_of(*(call.idempotency_key.encode() for call in calls)),
+    )
+
+
+def _late(found: str) -> DeadlineError:
+    return DeadlineError(
+        "model call",
+        expected="an answer before the deadline, for a caller who waits",
+        found=found,
+        remedy="Allow more time, or send less at once.",
+    )
