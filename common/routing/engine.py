@@ -14,15 +14,16 @@ import time
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from common.errors import DeadlineError, OverloadError
 from common.models.base import Model
 from common.request import RequestContext, serving
 from common.task import Result, Task
 
-__all__ = ["Call", "Engine", "EngineLoad", "LocalEngine"]
+__all__ = ["Call", "Engine", "EngineLoad", "LocalEngine", "RemoteEngine"]
 
 _NEWEST_SHARE = 0.2  # weight of the newest service time in the moving mean
 _IDLE_S = 5.0  # without a deadline ahead the watch ends, so that an engine let go is let go
@@ -64,6 +65,23 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class RemoteEngine(Engine, Protocol):
+    """Runs calls in other processes, and opens there what is given by name."""
+
+    def open(self, spec: str | Path, part_name: str) -> Model:
+        """Returns a model that only those processes hold.
+
+        Args:
+            spec: As `common.models.catalogue.open_model` takes it.
+            part_name: The part that it is to answer.
+
+        Raises:
+            BackboneError: It is absent there or damaged.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class EngineLoad:
     """How busy an engine is at one moment.
@@ -93,14 +111,16 @@ class LocalEngine:
 
     Args:
         workers: How many calls run at a time.
-        queue: How many more may wait for a thread.
+        queue: How many more may wait for their turn.
     """
 
     def __init__(self, workers: int = 4, *, queue: int = 64) -> None:
         self._workers = workers
         self._room = workers + queue
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="tandem")
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)  # for the watch
+        self._freed = threading.Condition(lock)  # for those who wait until a call ends
         self._places: set[_Place] = set()
         self._running = 0
         self._service_s: float | None = None
@@ -135,6 +155,32 @@ class LocalEngine:
             self._pool.submit(self._serve, place)
         return place.future
 
+    def run(self, call: Call) -> list[Result]:
+        """Takes a call and returns its results.
+
+        Where it could start at once and has no deadline, it runs on the caller's own thread:
+        two switches between threads are most of what a small call costs.
+
+        Raises:
+            OverloadError: `queue` calls wait already, or the engine is closing.
+            Exception: What the model raised.
+        """
+        place = _Place(None, math.inf, Future())
+        with self._changed:
+            at_once = len(self._places) < self._workers and not self._closing
+            if at_once and call.request.deadline_s == math.inf:
+                self._places.add(place)
+                self._running += 1
+            else:
+                at_once = False
+        if not at_once:
+            return self.submit(call).result()
+        begun_s = time.monotonic()
+        try:
+            return _predict(call)
+        finally:
+            self._leave(place, time.monotonic() - begun_s)
+
     def load(self) -> EngineLoad:
         """Returns how busy the engine is now."""
         with self._changed:
@@ -147,6 +193,7 @@ class LocalEngine:
             self._closing = True
         self._pool.shutdown()
         with self._changed:
+            self._freed.wait_for(lambda: not self._places)
             watch = self._watch
             self._changed.notify_all()
         if watch is not None:
@@ -158,9 +205,7 @@ class LocalEngine:
             return
         begun_s = time.monotonic()
         try:
-            call.request.check()
-            with serving(replace(call.request, idempotency_key=call.idempotency_key)):
-                results = call.model.predict(call.tasks)
+            results = _predict(call)
         except BaseException as error:  # noqa: BLE001  # the future carries it to the caller
             self._leave(place, time.monotonic() - begun_s)
             _settle(place.future, error)
@@ -173,6 +218,7 @@ class LocalEngine:
     def _begin(self, place: _Place) -> Call | None:
         """Returns the call to run; none where it came too late or was cancelled while waiting."""
         with self._changed:
+            self._freed.wait_for(lambda: self._running < self._workers)
             wanted = not place.future.cancelled()
             if wanted and place.call is not None:
                 self._running += 1
@@ -186,6 +232,7 @@ class LocalEngine:
         with self._changed:
             self._places.discard(place)
             self._running -= 1
+            self._freed.notify_all()
             before_s = service_s if self._service_s is None else self._service_s
             self._service_s = before_s + _NEWEST_SHARE * (service_s - before_s)
 
@@ -236,6 +283,12 @@ class LocalEngine:
             return False
         woken = self._changed.wait(min(self._next_look_s - now_s, _IDLE_S))
         return woken or self._next_look_s < math.inf
+
+
+def _predict(call: Call) -> list[Result]:
+    call.request.check()
+    with serving(replace(call.request, idempotency_key=call.idempotency_key)):
+        return call.model.predict(call.tasks)
 
 
 def _settle(future: Future[list[Result]], outcome: list[Result] | BaseException) -> None:

@@ -16,7 +16,7 @@ from common.errors import AccessError, DeadlineError, InputError, ModelError, Ov
 from common.models.base import Model
 from common.request import RequestContext
 from common.routing.cache import ResultCache
-from common.routing.engine import Call, Engine
+from common.routing.engine import Call, Engine, LocalEngine
 from common.routing.health import Health
 from common.routing.latency import Latencies
 from common.routing.policy import Candidates
@@ -109,7 +109,7 @@ class Fallback:
         preference: LearnedPreference | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._engine = engine
+        self._run = engine.run if isinstance(engine, LocalEngine) else _waited(engine)
         self._health = health
         self._latencies = latencies
         self._cache = cache
@@ -190,7 +190,7 @@ class Fallback:
         with admission:
             try:
                 call = Call(model, tasks, request, f"{inquiry.key}/{profile.name}")
-                results = self._engine.submit(call).result()
+                results = self._run(call)
                 _check_count(model, results, len(tasks))
             except DeadlineError:
                 hung = self._clock() - begun_s >= self._health.rules.hung_after_s
@@ -212,6 +212,10 @@ class Fallback:
         preference = self._preference
         if preference is not None and (quality == 0.0 or preference.learn_from == "calls"):
             preference.record(model.profile, context, quality)
+
+
+def _waited(engine: Engine) -> Callable[[Call], list[Result]]:
+    return lambda call: engine.submit(call).result()
 
 
 def _check_count(model: Model, results: Sequence[Result], n_tasks: int) -> None:

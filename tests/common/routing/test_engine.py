@@ -157,6 +157,52 @@ def test_a_cancelled_future_is_never_started_and_wakes_who_waits_for_it():
     assert unwanted.calls == []
 
 
+def test_a_call_without_a_deadline_runs_on_the_callers_thread_within_the_same_bounds():
+    held, seen = Held(), []
+    with LocalEngine(workers=1, queue=1) as engine:
+        engine.run(call(Asking("here", lambda: seen.append(threading.current_thread()))))
+        assert seen == [threading.current_thread()]
+        one = threading.Thread(target=engine.run, args=(call(held),))
+        one.start()
+        held.begun.acquire()
+        waiting = engine.submit(call(WordCount()))
+        assert (engine.load().running, engine.load().waiting) == (1, 1)
+        with pytest.raises(OverloadError):
+            engine.run(call(WordCount()))
+        assert not waiting.done(), "no more than one runs at a time"
+        held.go.set()
+        assert len(waiting.result(timeout=30)) == 2
+        one.join()
+        assert (engine.load().running, engine.load().waiting) == (0, 0)
+
+
+def test_a_call_with_a_deadline_is_waited_for_until_then_only():
+    held = Held()
+    with LocalEngine() as engine:
+        with pytest.raises(DeadlineError):
+            engine.run(call(held, request=new_request(timeout_s=0.02)))
+        held.go.set()
+        with pytest.raises(ZeroDivisionError):
+            engine.run(call(Failing("x", [ZeroDivisionError()])))
+        until(lambda: engine.load().running == 0)
+
+
+def test_a_call_on_the_callers_thread_is_drained_too():
+    held = Held()
+    engine = LocalEngine(workers=2)
+    running = threading.Thread(target=engine.run, args=(call(held),))
+    running.start()
+    held.begun.acquire()
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    until(lambda: engine._closing)
+    assert closing.is_alive()
+    held.go.set()
+    closing.join(30)
+    running.join(30)
+    assert held.calls == [2]
+
+
 def test_closing_drains_what_was_taken_and_takes_no_more():
     model = Held()
     engine = LocalEngine(workers=1)
