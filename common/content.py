@@ -32,14 +32,14 @@ def array_digest(array: Array, *facts: str) -> str:
     # numpy's short form of a type that it does not know itself is its size alone: "<V2"
     dtype = str(array.dtype) if array.dtype.kind == "V" else array.dtype.str
     header = "|".join([dtype, str(array.shape), *facts])
-    return digest_of(header.encode(), array.reshape(-1).view(np.uint8))
+    return digest_of(header.encode(), array.reshape(-1).view(np.uint8).data)
 
 
-def digest_of(*pieces: bytes | memoryview | Array) -> str:
+def digest_of(*pieces: bytes | memoryview) -> str:
     """Returns the sha256 of `pieces`, each preceded by its length, as 64 hex digits.
 
     Args:
-        pieces: Bytes, or one-dimensional arrays of them, which are not copied.
+        pieces: Bytes, or memory of them, which is not copied.
     """
     sha = hashlib.sha256()
     for piece in pieces:

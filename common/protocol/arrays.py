@@ -53,13 +53,13 @@ def dtype_name(array: Array) -> str:
     return name
 
 
-def bytes_of(array: Array) -> Array:
-    """Returns the memory of a numeric array as one row of bytes, without a copy.
+def bytes_of(array: Array) -> memoryview:
+    """Returns the memory of a numeric array as bytes, without a copy.
 
     Args:
         array: As tasks and results hold it: C order, little-endian.
     """
-    return array.reshape(-1).view(np.uint8)
+    return array.reshape(-1).view(np.uint8).data
 
 
 def texts_of(array: Array) -> list[str]:

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.errors import MessageError, TooLargeError
-from common.task import Array
 
 __all__ = ["LARGEST_HEAD_BYTES", "Extent", "join_message", "split_message"]
 
@@ -41,13 +40,13 @@ class Extent:
 
 
 def join_message(
-    head: bytes, buffers: Sequence[Array | bytes | memoryview], *, field: int = _BUFFERS
+    head: bytes, buffers: Sequence[bytes | memoryview], *, field: int = _BUFFERS
 ) -> bytes:
     """Returns one message: `head`, then each buffer.
 
     Args:
         head: The message without its buffers, serialized by protobuf.
-        buffers: Bytes, or one-dimensional arrays of them.
+        buffers: Bytes, or memory of them.
         field: Number of the field that holds them; in link.proto's they are aligned for any
             type of number, by a padding that other messages have not.
 
@@ -55,7 +54,7 @@ def join_message(
         TooLargeError: The head or the whole is larger than any reader takes.
     """
     _require_head(len(head))
-    pieces: list[Array | bytes | memoryview] = [head]
+    pieces: list[bytes | memoryview] = [head]
     position = len(head)
     for buffer in buffers:
         key = bytes([field << 3 | _RECORD]) + _varint(len(buffer))
@@ -104,7 +103,7 @@ def split_message(message: bytes, *, field: int = _BUFFERS) -> tuple[bytes, list
             raise _malformed(f"{len(message) - position} of a field's bytes at byte {start}")
         if (number, wire_type) == (field, _RECORD):
             extents.append(Extent(position, size))
-        elif number != _PADDING:
+        elif (field, number) != (_BUFFERS, _PADDING):
             head_bytes += position + size - start
             _require_head(head_bytes)
             kept.append(message[start : position + size])

@@ -11,7 +11,7 @@ import binascii
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from common.errors import MessageError
 from common.protocol.arrays import (
@@ -63,6 +63,8 @@ __all__ = [
     "task_from_json",
     "task_to_json",
 ]
+
+Spacing = tuple[float, float, float]  # Volume itself checks that there are three
 
 _ARRAY_PARTS: dict[str, tuple[type[Image] | type[Series] | type[Tensor], str]] = {
     "image": (Image, "pixels"),
@@ -131,7 +133,7 @@ def task_from_json(form: Any) -> Task:
     """
     found = fields_of(form, "task", ("parts",), ("parameters",))
     parts = objects_of(found["parts"], "task's parts")
-    parameters = typed(found.get("parameters", {}), Mapping, "task's parameters")
+    parameters = json_object(found.get("parameters", {}), "task's parameters")
     with reading_message():
         return Task({name: _part_from_json(part) for name, part in parts.items()}, parameters)
 
@@ -198,7 +200,7 @@ def _part_to_json(part: Part) -> dict[str, Any]:
 
 
 def _part_from_json(form: Any) -> Part:
-    modality = typed(form, Mapping, "part").get("modality")
+    modality = form.get("modality") if isinstance(form, Mapping) else None
     if modality == "text":
         found = fields_of(form, "text part", ("modality", "text"), ("language",))
         text, language = found["text"], found.get("language", "en")
@@ -210,8 +212,9 @@ def _part_from_json(form: Any) -> Part:
         )
     if modality == "volume":
         found = fields_of(form, "volume part", ("modality", "voxels", "spacing_mm"))
-        sizes = [number_of(one, "spacing") for one in typed(found["spacing_mm"], list, "spacing")]
-        return Volume(array_from_json(found["voxels"]), spacing_mm=tuple(sizes))
+        sizes = typed(found["spacing_mm"], list, "spacing")
+        spacing_mm = cast("Spacing", tuple(number_of(one, "spacing") for one in sizes))
+        return Volume(array_from_json(found["voxels"]), spacing_mm)
     if modality == "table":
         found = fields_of(form, "table part", ("modality", "columns"))
         columns = objects_of(found["columns"], "table's columns")

@@ -71,7 +71,7 @@ def json_object(value: Any, subject: str) -> dict[str, Any]:
     Raises:
         MessageError: It is none.
     """
-    found = typed(value, Mapping, subject)
+    found = _mapping(value, subject)
     with reading_message():
         copy: dict[str, Any] = json.loads(json_text(dict(found), subject))
     return copy
@@ -85,7 +85,7 @@ def fields_of(
     Raises:
         MessageError: It is none.
     """
-    found = typed(form, Mapping, subject)
+    found = _mapping(form, subject)
     absent = [key for key in required if key not in found]
     others = len(found.keys() - {*required, *optional})
     if absent or others:
@@ -108,7 +108,7 @@ def objects_of(value: Any, subject: str) -> Mapping[str, Any]:
     Raises:
         MessageError: It is none.
     """
-    found: Mapping[str, Any] = typed(value, Mapping, subject)
+    found = _mapping(value, subject)
     for name in found:
         typed(name, str, f"names in {subject}")
     return found
@@ -161,6 +161,10 @@ def reading_message() -> Iterator[None]:
         raise MessageError(
             error.subject, expected=error.expected, found=error.found, remedy=error.remedy
         ) from error
+
+
+def _mapping(value: Any, subject: str) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else typed(value, dict, subject)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

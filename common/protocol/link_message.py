@@ -11,7 +11,6 @@ from common.protocol import link_pb2
 from common.protocol.buffers import join_message, split_message
 from common.protocol.payloads import KINDS, Payload, kind_of
 from common.protocol.protobuf_form import Buffers, read_payload, write_payload
-from common.task import Array
 
 __all__ = [
     "LARGEST_MESSAGE_BYTES",
@@ -37,7 +36,7 @@ def message_to_bytes(payload: Payload, **header: Any) -> bytes:
         TooLargeError: It is larger than any reader takes.
     """
     message = link_pb2.Envelope(version=VERSION, **header)
-    buffers: list[Array] = []
+    buffers: list[memoryview] = []
     write_payload(payload, getattr(message, kind_of(payload)), buffers)
     return join_message(message.SerializeToString(), buffers)
 

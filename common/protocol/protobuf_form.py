@@ -94,7 +94,7 @@ class Buffers:
             )
 
 
-def write_payload(payload: Payload, message: Any, buffers: list[Array]) -> None:
+def write_payload(payload: Payload, message: Any, buffers: list[memoryview]) -> None:
     """Writes a payload into a message of its own type.
 
     Args:
@@ -131,7 +131,7 @@ def read_payload(kind: type[Payload], message: Any, buffers: Buffers) -> Payload
     return payload
 
 
-def _write_array(array: Array, message: Any, buffers: list[Array]) -> None:
+def _write_array(array: Array, message: Any, buffers: list[memoryview]) -> None:
     message.dtype = dtype_name(array)
     message.shape.extend(array.shape)
     if message.dtype == TEXTS:
@@ -157,7 +157,7 @@ def _read_array(message: Any, buffers: Buffers) -> Array:
     return array_from_bytes(dtype, shape, whole, offset=extent.offset, size=extent.size)
 
 
-def _write_arrays(arrays: Mapping[str, Array], messages: Any, buffers: list[Array]) -> None:
+def _write_arrays(arrays: Mapping[str, Array], messages: Any, buffers: list[memoryview]) -> None:
     for name, array in arrays.items():
         _write_array(array, messages.add(name=name), buffers)
 
@@ -166,7 +166,7 @@ def _read_arrays(messages: Any, subject: str, buffers: Buffers) -> dict[str, Arr
     return _by_name(((one.name, _read_array(one, buffers)) for one in messages), subject)
 
 
-def _write_task(task: Task, message: Any, buffers: list[Array]) -> None:
+def _write_task(task: Task, message: Any, buffers: list[memoryview]) -> None:
     for name, part in task.parts.items():
         _write_part(part, message.parts.add(name=name), buffers)
     if task.parameters:
@@ -180,7 +180,7 @@ def _read_task(message: Any, buffers: Buffers) -> Task:
     )
 
 
-def _write_part(part: Part, message: Any, buffers: list[Array]) -> None:
+def _write_part(part: Part, message: Any, buffers: list[memoryview]) -> None:
     if isinstance(part, Text):
         message.text.text, message.text.language = part.text, part.language
     elif isinstance(part, ImageRequest):
@@ -218,7 +218,7 @@ def _read_part(message: Any, buffers: Buffers) -> Part:
     return kind(_read_array(content, buffers))
 
 
-def _write_result(result: Result, message: Any, buffers: list[Array]) -> None:
+def _write_result(result: Result, message: Any, buffers: list[memoryview]) -> None:
     message.SetInParent()  # a result without values is one all the same
     if result.values:
         with reading_message():
@@ -231,7 +231,7 @@ def _read_result(message: Any, buffers: Buffers) -> Result:
     return Result(values, _read_arrays(message.arrays, "result's arrays", buffers))
 
 
-def _write_answer(answer: LinkedAnswer, message: Any, buffers: list[Array]) -> None:
+def _write_answer(answer: LinkedAnswer, message: Any, buffers: list[memoryview]) -> None:
     message.input_digest = answer.input_digest
     for name, part in answer.parts.items():
         one = message.parts.add(
@@ -281,7 +281,7 @@ def _read_provenance(message: Any) -> Provenance:
     )
 
 
-def _write_delta(delta: SessionDelta, message: Any, buffers: list[Array]) -> None:
+def _write_delta(delta: SessionDelta, message: Any, buffers: list[memoryview]) -> None:
     message.session_id = delta.session_id
     message.base_version = delta.base_version
     message.author = delta.author
@@ -313,7 +313,7 @@ def _read_change(message: Any, buffers: Buffers) -> Any:
     return json_object({"value": value}, "change")["value"]
 
 
-def _write_record(record: TransactionRecord, message: Any, _: list[Array]) -> None:
+def _write_record(record: TransactionRecord, message: Any, _: list[memoryview]) -> None:
     for field in ("transaction_id", "step", "state", "idempotency_key", "time"):
         setattr(message, field, getattr(record, field))
 
@@ -328,7 +328,7 @@ def _read_record(message: Any, _: Buffers) -> TransactionRecord:
     )
 
 
-def _write_frame(frame: GradientFrame, message: Any, buffers: list[Array]) -> None:
+def _write_frame(frame: GradientFrame, message: Any, buffers: list[memoryview]) -> None:
     message.round, message.site, message.n_samples = frame.round, frame.site, frame.n_samples
     _write_arrays(frame.tensors, message.tensors, buffers)
 
@@ -364,7 +364,7 @@ def _by_name(pairs: Iterable[tuple[str, T]], subject: str) -> dict[str, T]:
     return found
 
 
-_WRITERS: dict[type[Payload], Callable[[Any, Any, list[Array]], None]] = {
+_WRITERS: dict[type[Payload], Callable[[Any, Any, list[memoryview]], None]] = {
     Task: _write_task,
     Result: _write_result,
     LinkedAnswer: _write_answer,

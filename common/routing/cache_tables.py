@@ -224,12 +224,15 @@ def free_of(tables: sqlite3.Connection, keys: Sequence[str], now: float) -> set[
 def read_totals(tables: sqlite3.Connection, now: float) -> Totals:
     """Returns what the tables hold."""
     results, n_bytes = tables.execute("SELECT results, bytes FROM total").fetchone()
-    ages = [
-        None if moment is None else max(0.0, now - moment)
-        for moment in tables.execute("SELECT MIN(stored), MAX(stored) FROM result").fetchone()
-    ]
+    oldest, newest = tables.execute("SELECT MIN(stored), MAX(stored) FROM result").fetchone()
     (leases,) = tables.execute(
         f"SELECT COUNT(*) FROM lease WHERE NOT {_DEAD}",  # noqa: S608  # a constant
         {"now": now},
     ).fetchone()
-    return Totals(results, n_bytes, *ages, leases=leases)
+    return Totals(
+        results,
+        n_bytes,
+        oldest_age_s=None if oldest is None else max(0.0, now - oldest),
+        newest_age_s=None if newest is None else max(0.0, now - newest),
+        leases=leases,
+    )

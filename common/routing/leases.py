@@ -35,6 +35,8 @@ class Leases:
         clock: Unix time; shared by the processes, so not `time.monotonic`.
     """
 
+    _renewer: threading.Thread | None
+
     def __init__(self, database: Database, *, seconds: float, clock: Callable[[], float]) -> None:
         self._database = database
         self._seconds = seconds
@@ -109,7 +111,7 @@ class Leases:
         self._holder = secrets.token_hex(16)
         self._lock = threading.Lock()
         self._held: set[str] = set()
-        self._renewer: threading.Thread | None = None
+        self._renewer = None
         self._closed = threading.Event()
 
     def _renew(self) -> None:

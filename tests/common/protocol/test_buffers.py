@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +21,7 @@ def test_a_head_alone_comes_back(head):
 @given(st.integers(0, 40), st.lists(st.binary(max_size=300), max_size=4))
 def test_buffers_come_back_aligned_and_protobuf_reads_them(id_length, contents):
     head = link_pb2.Envelope(version=1, id="x" * id_length).SerializeToString()
-    message = join_message(head, [np.frombuffer(one, np.uint8) for one in contents])
+    message = join_message(head, [memoryview(one) for one in contents])
     found, extents = split_message(message)
     assert found == head
     assert [message[one.offset : one.offset + one.size] for one in extents] == contents
