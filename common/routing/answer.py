@@ -94,10 +94,15 @@ class GraphResult:
         output: What the graph's last step gave.
         answers: The answer of each step that asked a model, by the step's name.
         explanation: One sentence for each step, in the order in which they may run.
-        input_digest: sha256 of the whole task.
+        task: The whole task.
     """
 
     output: Any
     answers: Mapping[str, Answer]
     explanation: tuple[str, ...]
-    input_digest: str
+    task: Task
+
+    @property
+    def input_digest(self) -> str:
+        """The sha256 of the whole task."""
+        return self.task.digest()

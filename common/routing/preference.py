@@ -103,8 +103,8 @@ class LearnedPreference:
 
     Args:
         exploration: Weight of what is not known yet; 0 always takes the best so far.
-        learn_from: "calls" counts an answer as quality 1 and a failure as 0; with
-            "judgements" an answer counts only when `ModelRouter.judge` says how good it was.
+        learn_from: "calls" counts an answer as quality 1; with "judgements" it counts only
+            when `ModelRouter.judge` says how good it was. A failure is 0 either way.
         enabled: Whether it has a say; switched off, it neither chooses nor learns.
     """
 

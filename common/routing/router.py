@@ -223,7 +223,7 @@ class ModelRouter:
 
         outcomes = run_branches(graph.needs, work, request or current_request())
         answers = {name: x for name, x in outcomes.items() if isinstance(x, Answer)}
-        return GraphResult(outcomes[graph.gives], answers, graph.explain(answers), whole.digest())
+        return GraphResult(outcomes[graph.gives], answers, graph.explain(answers), whole)
 
     def explain(self, task: Task | Mapping[str, Any]) -> dict[str, Candidates]:
         """Returns for each part the models that would be asked, in order, and why; asks none.

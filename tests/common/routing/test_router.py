@@ -455,3 +455,34 @@ def test_the_language_and_the_shape_of_a_part_choose_the_model() -> None:
         assert answer.rejected == ("en reads en, not zh",)
         with pytest.raises(RoutingError, match="x takes text, not image"):
             router.execute(Task({"image": Image(np.zeros((2, 2)))}))
+
+
+def test_many_threads_with_a_flaky_model_all_get_an_answer_and_every_call_is_counted() -> None:
+    class Flaky(WordCount):
+        def predict(self, tasks: Sequence[Task]) -> list[Result]:
+            if len(tasks[0].parts["text"].text) % 3 == 0:
+                raise ZeroDivisionError
+            return super().predict(tasks)
+
+    flaky, words = Flaky("flaky"), WordCount()
+    health = Health(HealthRules(failures=20, cooldown_s=0.001, longest_cooldown_s=0.001))
+    answered: list[str] = []
+    models = {"text": [flaky, words]}
+    preference = LearnedPreference(exploration=0.5)
+    with ModelRouter(models, health=health, preference=preference) as router:
+
+        def ask(first: int) -> None:
+            for length in range(first, first + 50):
+                task = {"type": "text", "text_prompt": "a" * (1 + length % 40)}
+                timeout_s = 60 if length % 2 else None
+                answer = router.execute(task, request=new_request(timeout_s=timeout_s))["text"]
+                answered.append(answer.profile.name)
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert router.engine.load().running == 0
+    assert len(answered) == 600
+    assert len(flaky.calls) + len(words.calls) == 600
