@@ -20,7 +20,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 
 from common.errors import ExchangeError
-from common.protocol.gradients import JointTraining
+from common.protocol.gradients import JointTraining, Stage
 from common.protocol.linkage import Linkage
 from common.protocol.wire import GroupWire
 from tests.common.protocol.joint_sites import INPUTS, Networks, batch
@@ -86,7 +86,7 @@ def _do(job: dict[str, Any], out: Path, rank: int) -> None:
     for round_ in range(job["rounds"]):
         rows, n_samples = _share(batch(round_), linkage, rank)
         if round_ == job.get("at") and rank == job["actor"]:
-            _act(job["act"], rows)
+            _act(job["act"], rows, stages)
         before = _state(stages)
         begun = time.monotonic()
         try:
@@ -121,9 +121,12 @@ def _share(rows, linkage, rank):
     return {name: values[cut] for name, values in rows.items()}, len(rows["head"][cut])
 
 
-def _act(act: str, rows: dict[str, torch.Tensor]) -> None:
+def _act(act: str, rows: dict[str, torch.Tensor], stages: dict[str, Stage]) -> None:
     if act == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif act == "kill in its step":
+        for stage in stages.values():
+            stage.optimizer.register_step_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     elif act == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     elif act == "nan":

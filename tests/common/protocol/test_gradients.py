@@ -20,6 +20,8 @@ from tests.common.protocol.joint_sites import (
 )
 from tests.common.protocol.mailboxes import Mailboxes, at_once
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TWO = {"text": [0], "image": [0], "head": [1]}
 THREE = {"text": [0], "image": [1], "head": [2]}
 REPLICAS = {"text": [0, 1], "image": [0, 1], "head": [0, 1]}
@@ -265,10 +267,13 @@ class TestProcesses:
             assert told["errors"] == [[site, found, causes[rank], True]]
             assert (told["done"], len(told["losses"])) == (3, 3)
 
-    @pytest.mark.parametrize("act", ["kill", "stop"])
+    @pytest.mark.parametrize("act", ["kill", "kill in its step", "stop"])
     def test_a_site_that_is_gone_or_hangs_rolls_the_others_back(self, tmp_path, act):
-        """A killed one is noticed at once, a stopped one after the timeout."""
-        timeout_s = 30.0 if act == "kill" else 3.0
+        """A killed one is noticed at once, a stopped one after the timeout.
+
+        Where it is killed in its step, the others have stepped already and undo it.
+        """
+        timeout_s = 3.0 if act == "stop" else 30.0
         job = {"ranks": THREE, "rounds": 4, "at": 2, "actor": 1, "act": act}
         codes = run_processes(tmp_path, [job | {"timeout_s": timeout_s}], n_processes=3)
         assert (codes[0], codes[2]) == (0, 0)

@@ -22,13 +22,7 @@ N_SAMPLES = {"north": 16, "south": 32}
 ROUNDS = 10
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Products of 16 units gain nothing from several threads, and lose where cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
