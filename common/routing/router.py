@@ -213,16 +213,14 @@ class ModelRouter:
             step, known = graph.steps[name], {**whole.parts, **outcomes}
             if not isinstance(step, ModelStep):
                 return graph.checked(name, step.run(**graph.arguments(name, known)))
-            asked = Task({step.slot: graph.part_of(step, known)}, whole.parameters)
+            part = Task({step.slot: graph.part_of(step, known)}, whole.parameters)
             wanted = current_request()
-            demand, candidates = self._plan(step.slot, [asked], wanted)
-            answers = self._answer(
-                demand, candidates, (asked,), request=wanted, key=f"{key}/{name}"
-            )
-            return answers[0]
+            demand, candidates = self._plan(step.slot, [part], wanted)
+            return self._answer(demand, candidates, (part,), request=wanted, key=f"{key}/{name}")[0]
 
         outcomes = run_branches(graph.needs, work, request or current_request())
-        answers = {name: x for name, x in outcomes.items() if isinstance(x, Answer)}
+        asked = [name for name, step in graph.steps.items() if isinstance(step, ModelStep)]
+        answers = {name: outcomes[name] for name in asked}
         return GraphResult(outcomes[graph.gives], answers, graph.explain(answers), whole)
 
     def explain(self, task: Task | Mapping[str, Any]) -> dict[str, Candidates]:
