@@ -21,7 +21,9 @@ from benchmarks.suite import RESULTS, Outcome, Row, write_outcome
 # Name -> module and function; each is imported when it runs, so that listing is light.
 BENCHMARKS = {
     "serving.adapters": "benchmarks.serving_adapters:adapters",
+    "serving.load": "benchmarks.serving_load:load",
     "serving.router": "benchmarks.serving:router",
+    "serving.wire": "benchmarks.serving_wire:wire",
     "speed.training": "benchmarks.speed:training",
     "tuning.crossover": "benchmarks.tuning_crossover:crossover",
     "tuning.methods": "benchmarks.tuning_methods:methods",

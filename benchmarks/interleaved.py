@@ -18,6 +18,7 @@ def interleave(
     rounds: int,
     warm_up: int = 1,
     wait: Callable[[], object] = lambda: None,
+    pause_s: float = 0.0,
 ) -> dict[str, list[float]]:
     """Returns the seconds of each call, by side.
 
@@ -28,12 +29,15 @@ def interleave(
         rounds: Timed calls of each side.
         warm_up: Calls before them that are not timed.
         wait: Returns when the device has finished; called before and after each call.
+        pause_s: Time between calls, so that what a side still does after it has answered
+            falls on no other.
     """
     names = list(sides)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(warm_up + rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
+            time.sleep(pause_s)
             wait()
             start = time.perf_counter()
             sides[name]()

@@ -4,14 +4,15 @@ In this order: the call's trace id and deadline, whether the server drains (UNAV
 it can be audited, the key (UNAUTHENTICATED), its rate and the message's size
 (RESOURCE_EXHAUSTED). Then outwards: errors as statuses by the one table, the trace id in the
 trailing metadata, metrics, one audit record. Methods that are open to all skip the key, the rate
-and the audit.
+and the audit. An answer does not wait for its record: the input is hashed when it is on its way.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -20,10 +21,10 @@ from common.request import RequestContext, new_request, serving
 from common.serving.audit import AuditEntry, AuditLog
 from common.serving.drain import Drain
 from common.serving.gate import log_failure, trace_id_in
+from common.serving.models import Inference
 from common.serving.problems import Problem, problem_of
 from common.serving.security import AccessControl, Caller, require_role
 from common.serving.telemetry import Telemetry
-from common.task import Provenance
 
 __all__ = ["GrpcCall", "GrpcGate", "GrpcMethod"]
 
@@ -38,15 +39,13 @@ class GrpcCall:
         message: The serialised request.
         request: Its trace id and deadline.
         caller: Who calls; None where the method is open to all.
-        models: Where the answer came from, for the audit.
-        input_digest: sha256 of the input, for the audit.
+        answered: What a model answered, for the audit.
     """
 
     message: bytes
     request: RequestContext
     caller: Caller | None = None
-    models: tuple[Provenance, ...] = ()
-    input_digest: str = ""
+    answered: Inference | None = None
 
     def require_admin(self) -> None:
         """Returns where the caller is an administrator.
@@ -79,6 +78,12 @@ class GrpcGate:
     audit: AuditLog | None
     drain: Drain
     timeout_s: float
+    _records: set[asyncio.Task[None]] = field(default_factory=set, init=False, repr=False)
+
+    async def settle(self) -> None:
+        """Returns when every call that has ended is in the audit."""
+        while self._records:
+            await asyncio.wait(self._records)
 
     def handler(self, service: str, name: str, method: GrpcMethod, *, is_open: bool = False) -> Any:
         """Returns grpc's handler of one method of `service`, messages as bytes."""
@@ -136,16 +141,23 @@ class GrpcGate:
         self.telemetry.count_request("gRPC", action, status, seconds)
         if self.audit is None or is_open:
             return
-        self.audit.record(
-            AuditEntry(
-                trace_id=call.request.trace_id,
-                key_id=call.caller.key_id if call.caller else "-",
-                action=f"gRPC {action}",
-                status=status,
-                models=call.models,
-                input_digest=call.input_digest,
-            )
+        entry = AuditEntry(
+            trace_id=call.request.trace_id,
+            key_id=call.caller.key_id if call.caller else "-",
+            action=f"gRPC {action}",
+            status=status,
         )
+        if call.answered is None:
+            self.audit.record(entry)
+            return
+        record = asyncio.create_task(_record(self.audit, entry, call.answered))
+        self._records.add(record)
+        record.add_done_callback(self._records.discard)
+
+
+async def _record(audit: AuditLog, entry: AuditEntry, answered: Inference) -> None:
+    digest = await asyncio.to_thread(lambda: answered.input_digest)
+    audit.record(replace(entry, models=answered.provenance, input_digest=digest))
 
 
 async def _abort(context: Any, problem: Problem, call: GrpcCall) -> None:

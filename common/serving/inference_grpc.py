@@ -28,6 +28,7 @@ from common.protocol.open_inference_grpc import (
 )
 from common.serving.grpc_gate import GrpcCall, GrpcGate, GrpcMethod
 from common.serving.inference_rest import server_metadata
+from common.serving.memory import keep_freed_memory
 from common.serving.models import Inference, ServedModels
 from common.serving.work import WorkThreads
 
@@ -117,6 +118,10 @@ class InferenceService:
             grpc.method_handlers_generic_handler(_HEALTH, health),
         ]
 
+    async def settle(self) -> None:
+        """Returns when every call that has ended is in the audit."""
+        await self._gate.settle()
+
     async def _server_live(self, _: GrpcCall) -> bytes:
         return pb2.ServerLiveResponse(live=True).SerializeToString()
 
@@ -139,10 +144,10 @@ class InferenceService:
     async def _model_infer(self, call: GrpcCall) -> bytes:
         def answer() -> tuple[Inference, bytes]:
             found = self._models.infer(request_from_message(call.message))
-            call.models, call.input_digest = found.provenance, found.input_digest
             return found, response_to_message(found.response)
 
         found, written = await self._work.run(None, answer)
+        call.answered = found
         self._count(found)
         return written
 
@@ -193,6 +198,7 @@ async def open_inference_server(
     Raises:
         SettingsError: The port is taken, or a file of TLS cannot be read.
     """
+    keep_freed_memory()
     options = [
         ("grpc.max_receive_message_length", listener.message_bytes),
         ("grpc.max_send_message_length", -1),
@@ -219,6 +225,7 @@ async def open_inference_server(
         yield port
     finally:
         await server.stop(listener.drain_s)
+        await service.settle()
 
 
 def _credentials(listener: GrpcListener) -> Any:

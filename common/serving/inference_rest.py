@@ -8,7 +8,7 @@ loading and unloading the role admin. Bodies are read once; raw tensors are view
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.background import BackgroundTask
+from starlette.types import Receive, Scope, Send
 
 from common.errors import MessageError
 from common.protocol.open_inference_http import (
@@ -27,6 +28,7 @@ from common.protocol.open_inference_http import (
     response_to_http,
 )
 from common.serving.gate import caller_of, note_answer, problem_response
+from common.serving.memory import keep_freed_memory
 from common.serving.models import Inference, ModelMetadata, ServedModels
 from common.serving.problems import problem_of_status
 from common.serving.security import require_role
@@ -38,6 +40,7 @@ __all__ = ["EXTENSIONS", "OPEN_PATHS", "inference_routes", "server_metadata"]
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 _RAW = "application/octet-stream"
+_STRETCH_BYTES = 1 << 19  # of a body that goes out
 _ALIGNMENT = 64  # bytes; the first raw tensor of a body starts at a multiple of it
 
 
@@ -56,6 +59,7 @@ def inference_routes(
         ready: Whether the server takes requests.
         count: Called with each answer, for the metrics.
     """
+    keep_freed_memory()
     routes = APIRouter(prefix="/v2", tags=["open inference protocol"])
     _add_health(routes, ready)
     _add_models(routes, models)
@@ -204,6 +208,31 @@ class _Body:
         return body, header_length(self._json_bytes, len(body))
 
 
+class _Pieces(Response):
+    """A body that is sent as it lies in memory, a stretch at a time.
+
+    Joined first, the tensors would be copied once more, and the whole would wait in the
+    transport's buffer; so it goes out while the caller reads.
+    """
+
+    def __init__(self, pieces: Sequence[bytes | memoryview], headers: dict[str, str]) -> None:
+        self._pieces = pieces
+        length = str(sum(map(len, pieces)))
+        super().__init__(headers={**headers, "Content-Length": length})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI
+        """Sends it."""
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(start)
+        for piece in self._pieces:
+            for first in range(0, len(piece), _STRETCH_BYTES):
+                stretch = piece[first : first + _STRETCH_BYTES]
+                await send({"type": "http.response.body", "body": stretch, "more_body": True})
+        await send({"type": "http.response.body"})
+        if self.background is not None:
+            await self.background()
+
+
 def _answer(
     models: ServedModels, received: _Body, model: str, version: str
 ) -> tuple[Inference, Response]:
@@ -213,9 +242,10 @@ def _answer(
     )
     found = models.infer(asked)
     pieces, length = response_to_http(found.response, forms)
-    headers = {} if length is None else {HEADER_LENGTH: str(length)}
-    media = "application/json" if length is None else _RAW
-    return found, Response(b"".join(pieces), headers=headers, media_type=media)
+    headers = {"Content-Type": "application/json" if length is None else _RAW}
+    if length is not None:
+        headers[HEADER_LENGTH] = str(length)
+    return found, _Pieces(pieces, headers)
 
 
 async def _note(request: Request, found: Inference) -> None:

@@ -15,6 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from common.errors import SettingsError
 from common.protocol import open_inference_pb2 as pb2
+from common.serving.audit_chain import audit_files
 from common.serving.inference_grpc import SERVICE, GrpcListener, open_inference_server
 from tests.common.serving.inference_server import running_server
 
@@ -242,6 +243,23 @@ class TestWaiting:
         assert answer.model_name == "words"
 
 
+def test_every_call_is_in_the_audit_when_the_server_has_ended(tmp_path):
+    with running_server(tmp_path) as running:
+        client = triton.InferenceServerClient(running.grpc)
+        texts = tensor("text", np.array([b"Jane Doe"], dtype=np.object_), "BYTES")
+        for _ in range(5):
+            client.infer("words", [texts], headers=running.headers())
+        refusal(lambda: client.infer("nobody", [texts], headers=running.headers()))
+        client.close()
+    written = [path.read_text() for path in audit_files(tmp_path / "audit")]
+    records = [json.loads(line) for text in written for line in text.splitlines()]
+    asked = [one for one in records if one["action"] == f"gRPC {SERVICE}/ModelInfer"]
+    assert sorted(one["status"] for one in asked) == ["NOT_FOUND", *["OK"] * 5]
+    good = [one for one in asked if one["status"] == "OK"]
+    assert all(len(one["input_digest"]) == 64 and one["models"] for one in good)
+    assert "Jane" not in "".join(written)
+
+
 def test_a_draining_server_turns_calls_away(tmp_path):
     with running_server(tmp_path) as running:
         client = triton.InferenceServerClient(running.grpc)
@@ -256,6 +274,9 @@ def test_a_taken_port_is_an_error(server):
     class Nothing:
         def handlers(self):
             return []
+
+        async def settle(self):
+            return None
 
     async def open_it():
         port = int(server.grpc.rpartition(":")[2])
