@@ -89,7 +89,7 @@ def read_only(array: Array) -> Array:
     """
     if _lies_in_bytes(array):
         return array
-    if array.dtype.kind in "OTU":
+    if array.dtype.hasobject or array.dtype.kind == "U":
         copy = _narrow_texts(array)
     else:
         copy = np.array(array, dtype=array.dtype.newbyteorder("<"), copy=True, order="C")

@@ -6,7 +6,7 @@ of number. Nothing is ever pickled, so reading a foreign buffer runs no code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from common.errors import MessageError, MissingInputError, TaskError
 from common.protocol.link_message import message_from_bytes, message_to_bytes
-from common.task import Image, ImageRequest, Part, Result, Series, Task, Text
+from common.task import Array, Image, ImageRequest, Part, Result, Series, Task, Text
 
 __all__ = ["result_from_bytes", "result_to_bytes", "task_from_dict"]
 
@@ -66,14 +66,7 @@ def task_from_dict(form: Mapping[str, Any]) -> Task:
         TaskError: A key is unknown, a part is missing for the type, or a value is unusable.
         MissingInputError: A picture that is named is not there.
     """
-    unknown = sorted(set(form) - set(_KNOWN_KEYS))
-    if unknown:
-        raise TaskError(
-            "task",
-            expected=f"keys among {', '.join(_KNOWN_KEYS)}",
-            found=f"also {', '.join(unknown)}",
-            remedy="Remove or rename them.",
-        )
+    _require_known(form, _KNOWN_KEYS, "task")
     parts: dict[str, Part] = {}
     if "text_prompt" in form:
         parts["text"] = Text(_require(form["text_prompt"], str, "text_prompt"))
@@ -81,19 +74,19 @@ def task_from_dict(form: Mapping[str, Any]) -> Task:
         parts["image"] = _image_part(form.get("image"), form.get("image_params", {}))
     if "series" in form:
         parts["series"] = _series_part(form["series"])
-    kind = form.get("type", "multimodal")
-    if kind not in _PARTS_OF_TYPE or not set(parts) <= _PARTS_OF_TYPE[kind]:
+    kind = _require(form.get("type", "multimodal"), str, "type")
+    if not set(parts) <= _PARTS_OF_TYPE.get(kind, set()):
         raise TaskError(
             "task",
             expected=f"a type among {', '.join(_PARTS_OF_TYPE)} that covers its parts",
-            found=f"type {kind!r} with parts {sorted(parts)}",
+            found=f"{kind if kind in _PARTS_OF_TYPE else 'another'} with parts {sorted(parts)}",
             remedy="Use type 'multimodal', or give only the parts of the type.",
         )
     return Task(parts, _require(form.get("parameters", {}), Mapping, "parameters"))
 
 
 def _require(value: Any, kind: type[Any], key: str) -> Any:
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TaskError(
             f"task key {key}",
             expected=kind.__name__,
@@ -103,10 +96,21 @@ def _require(value: Any, kind: type[Any], key: str) -> Any:
     return value
 
 
+def _require_known(form: Mapping[str, Any], known: Sequence[str], subject: str) -> None:
+    others = len(set(form) - set(known))
+    if others:
+        raise TaskError(
+            subject,
+            expected=f"keys among {', '.join(known)}",
+            found=f"{others} others",  # not their names: they may hold what should be a value
+            remedy="Remove or rename them.",
+        )
+
+
 def _series_part(values: Any) -> Series:
     try:
         numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = np.empty(0)
     if numbers.size == 0 or not np.isfinite(numbers).all():
         raise TaskError(
@@ -120,30 +124,22 @@ def _series_part(values: Any) -> Series:
 
 def _image_part(image: Any, image_params: Any) -> Image | ImageRequest:
     params = _require(image_params, Mapping, "image_params")
-    unknown = sorted(set(params) - {"path", "resolution", "seed"})
-    if unknown:
-        raise TaskError(
-            "task key image_params",
-            expected="keys among path, resolution, seed",
-            found=f"also {', '.join(unknown)}",
-            remedy="Remove or rename them.",
-        )
-    resolution = params.get("resolution")
-    if resolution is not None:
-        resolution = _require(resolution, int, "image_params.resolution")
+    _require_known(params, ("path", "resolution", "seed"), "task key image_params")
+    resolution = _require(params.get("resolution", 256), int, "image_params.resolution")
+    wanted = ImageRequest(resolution, _require(params.get("seed", 0), int, "image_params.seed"))
     source = image if image is not None else params.get("path")
     if source is None:
-        seed = _require(params.get("seed", 0), int, "image_params.seed")
-        return ImageRequest(resolution or 256, seed=seed)
+        return wanted
     if isinstance(source, str | Path):
-        return Image(_load_picture(Path(source), resolution))
+        resized = "resolution" in params
+        return Image(_load_picture(Path(source), wanted.resolution if resized else None))
     return Image(_pixels(source))
 
 
-def _pixels(rows: Any) -> np.ndarray[Any, Any]:
+def _pixels(rows: Any) -> Array:
     try:
         pixels = np.asarray(rows)
-    except ValueError:  # rows of different lengths
+    except (TypeError, ValueError, OverflowError):  # rows of different lengths, among others
         pixels = np.empty(0, object)
     if pixels.dtype.kind not in "biuf":
         raise TaskError(
@@ -155,9 +151,8 @@ def _pixels(rows: Any) -> np.ndarray[Any, Any]:
     return pixels
 
 
-def _load_picture(path: Path, resolution: int | None) -> np.ndarray[Any, Any]:
+def _load_picture(path: Path, resolution: int | None) -> Array:
     from PIL import Image as Picture
-    from PIL import UnidentifiedImageError
 
     if not path.is_file():
         raise MissingInputError(
@@ -172,10 +167,10 @@ def _load_picture(path: Path, resolution: int | None) -> np.ndarray[Any, Any]:
             if resolution is not None:
                 plain = plain.resize((resolution, resolution))
             return np.asarray(plain)
-    except UnidentifiedImageError as error:
+    except (OSError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
         raise TaskError(
             "picture",
-            expected="PNG, JPEG or another format that Pillow reads",
-            found="a file that is none of them",
+            expected="a whole PNG, JPEG or other format that Pillow reads, of at most 178 Mpixel",
+            found=f"a file that is none of them ({type(error).__name__})",
             remedy="Convert it to PNG; DICOM goes through the medical kit.",
         ) from error

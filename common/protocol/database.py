@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -27,6 +28,7 @@ __all__ = ["Database", "Migration"]
 Migration = Sequence[str]  # the statements that lead from one version to the next
 
 _IDLE = 8  # connections kept open between uses
+_LOOK_S = 0.01  # between attempts to empty the log
 _CHECKPOINT_PAGES = 1000  # SQLite's own default, written out because erasing depends on it
 
 
@@ -110,10 +112,15 @@ class Database:
         Raises:
             OverloadError: Readers or writers keep the log busy; it still holds old bytes.
         """
-        with self._connection() as connection:
-            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            raise self._overloaded("a log in use, which may still hold what was deleted")
+        end_s = time.monotonic() + self._busy_s
+        while True:
+            with self._connection() as connection:
+                (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy:
+                return
+            if time.monotonic() >= end_s:
+                raise self._overloaded("a log in use, which may still hold what was deleted")
+            time.sleep(_LOOK_S)  # another checkpoint runs, for which SQLite does not wait itself
 
     def close(self) -> None:
         """Closes the file; a later use opens it again."""

@@ -30,7 +30,7 @@ import numpy as np
 
 from common.errors import InputError
 from common.protocol import link_pb2
-from common.protocol.codec import result_from_bytes
+from common.protocol.codec import result_from_bytes, task_from_dict
 from common.protocol.envelope import (
     Envelope,
     GradientFrame,
@@ -39,6 +39,7 @@ from common.protocol.envelope import (
     SessionDelta,
     TransactionRecord,
 )
+from common.protocol.json_reader import read_json
 from common.task import (
     Image,
     ImageRequest,
@@ -53,6 +54,14 @@ from common.task import (
 )
 from tests.common.protocol.messages import same
 
+ARTICLE_FORM = {
+    "type": "multimodal",
+    "text_prompt": "two words",
+    "image": [[1, 2], [3, 4]],
+    "image_params": {"resolution": 16, "seed": 1},
+    "series": [1.0, 2.0],
+    "parameters": {"n": 1},
+}
 MAX_BYTES = 1 << 20
 ROOM_BYTES = 3 << 30  # of address space beyond what the process has when it starts
 INTERESTING = [0, 1, -1, 2, 7, 64, 127, 128, 255, 1 << 16, (1 << 31) - 1, 1 << 31, 1 << 32]
@@ -117,6 +126,11 @@ def check(data: bytes) -> str:
             raise ValueError("a digest that is none")
     with suppress(InputError):
         result_from_bytes(data)
+    with suppress(InputError):
+        form = read_json(data, subject="task", max_bytes=MAX_BYTES)
+        if isinstance(form, dict):
+            task_from_dict(form).digest()
+            outcome = "read in the article's form"
     return outcome
 
 
@@ -130,7 +144,7 @@ class Mutation:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self._messages = [one.to_bytes() for one in seeds()]
-        self._forms = [one.to_json() for one in seeds()]
+        self._forms = [ARTICLE_FORM, *(one.to_json() for one in seeds())]
 
     def next(self) -> bytes:
         """Returns the next input."""
@@ -264,6 +278,7 @@ def run_atheris(seconds: float, seed: int) -> None:
         for i, one in enumerate(seeds()):
             (Path(corpus) / f"{i}.message").write_bytes(one.to_bytes())
             (Path(corpus) / f"{i}.text").write_bytes(one.to_text())
+        (Path(corpus) / "article").write_text(json.dumps(ARTICLE_FORM))
         options = [f"-max_total_time={seconds:g}", f"-seed={seed}", "-max_len=4096"]
         options += ["-rss_limit_mb=3000", f"-artifact_prefix={tempfile.gettempdir()}/codec-"]
         atheris.Setup([sys.argv[0], *options, corpus], check)

@@ -86,6 +86,18 @@ def test_a_series_is_taken_as_floats() -> None:
         {"image_params": {"resolution": "big"}},
         {"image_params": {"width": 3}},
         {"image_params": 3},
+        {"image_params": {"resolution": 0}},
+        {"image_params": {"resolution": True}},
+        {"image_params": {"seed": "x"}},
+        {"image_params": {"path": "x.png", "resolution": 0}},
+        {"image": [[1, 2], [3]]},
+        {"image": [["a"]]},
+        {"image": [[{}]]},
+        {"image": [[10**400]]},
+        {"image": []},
+        {"series": [10**400]},
+        {"type": ["text"], "text_prompt": "x"},
+        {"text_prompt": "\ud800"},
         {"series": [1.0, float("nan")]},
         {"series": ["a"]},
         {"text_prompt": "x", "parameters": [1]},
@@ -99,6 +111,14 @@ def test_faulty_forms_are_refused(form: dict) -> None:
 def test_an_absent_picture_is_named_as_such() -> None:
     with pytest.raises(MissingInputError):
         task_from_dict({"image_params": {"path": "nowhere.png"}})
+
+
+def test_a_picture_that_ends_early_is_refused(tmp_path: Path) -> None:
+    Picture.effect_noise((64, 64), 50).save(tmp_path / "x.png")
+    whole = (tmp_path / "x.png").read_bytes()
+    (tmp_path / "x.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TaskError, match="whole PNG"):
+        task_from_dict({"image": str(tmp_path / "x.png")})
 
 
 def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:

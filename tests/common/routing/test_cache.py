@@ -337,6 +337,26 @@ def test_purging_erases_by_age_and_from_the_disk(cache, clock, tmp_path):
     assert cache.purge(0) == 1
 
 
+def test_purging_works_beside_others_that_use_the_store(tmp_path):
+    cache = ResultCache(tmp_path / "busy")
+    over = threading.Event()
+
+    def use(name):
+        i = 0
+        while not over.is_set():
+            i += 1
+            cache.get_or_compute(PROFILE, with_text(f"{name} {i % 7}"), answer)
+
+    with ThreadPoolExecutor(4) as pool:
+        users = [pool.submit(use, name) for name in "ab"]
+        purges = [pool.submit(cache.purge, 0) for _ in range(10)]
+        assert all(purge.result(60) >= 0 for purge in purges)
+        over.set()
+        for user in users:
+            user.result(60)
+    cache.close()
+
+
 def test_a_pickled_value_is_removed_and_never_run(cache, tmp_path, caplog):
     """What another program wrote into the store is not unpickled (CVE-2025-69872)."""
 
