@@ -102,7 +102,7 @@ def router(_data: Path | None, *, quick: bool) -> Outcome:
         rows,
         headlines,
         "not shown" if _missed(headlines) else "exceeded",
-        _note(headlines),
+        f"{_note(headlines)} {_with_deadline(loads, seconds)}",
         config=config,
         seeds=[config["seed"]],
     )
@@ -241,6 +241,17 @@ def _note(headlines: Mapping[str, float | None]) -> str:
     if headlines["vs_litellm"] is None:
         note += f" LiteLLM was left out: {_PYTHON} names no interpreter."
     return note
+
+
+def _with_deadline(loads: Mapping[str, OfferedLoad], seconds: Seconds) -> str:
+    """Says what the headlines are where the call runs on another thread than its caller's."""
+    name = "routed call, with a deadline"
+    p50, p99 = (float(q) for q in np.percentile(1000 * loads[name].service_s, (50, 99)))
+    peers = [seconds[f"LiteLLM Router.{x}"] for x in _PEERS if f"LiteLLM Router.{x}" in seconds]
+    found = f"With a deadline: p50 {p50:.3g} ms, p99 {p99:.3g} ms"
+    if not peers:
+        return f"{found}."
+    return f"{found}, {min(ratio(peer, seconds[name]).value for peer in peers):.3g} x LiteLLM."
 
 
 def _words(number: int) -> Task:
