@@ -14,9 +14,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from common.content import require_unicode
 from common.errors import MessageError
 from common.protocol.json_form import payload_from_json, payload_to_json
-from common.protocol.json_reader import fields_of, read_json, typed
+from common.protocol.json_reader import fields_of, read_json, reading_message, typed
 from common.protocol.link_message import (
     LARGEST_MESSAGE_BYTES,
     VERSION,
@@ -190,8 +191,10 @@ class Envelope:
         Raises:
             MessageError: The payload holds something that the protocol has not.
         """
-        form = self.to_json()
-        return json.dumps(form, ensure_ascii=False, separators=(",", ":")).encode()
+        text = json.dumps(self.to_json(), ensure_ascii=False, separators=(",", ":"))
+        with reading_message():
+            require_unicode([text], "payload")
+        return text.encode()
 
     @classmethod
     def from_text(cls, text: bytes | str, *, max_bytes: int = LARGEST_MESSAGE_BYTES) -> Envelope:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,11 +15,23 @@ from common.protocol import link_pb2
 from common.protocol.envelope import (
     Envelope,
     GradientFrame,
+    LinkedAnswer,
+    PartAnswer,
     SessionDelta,
     TransactionRecord,
 )
 from common.request import new_request
-from common.task import Image, ImageRequest, Result, Table, Task, Tensor, Text, Volume
+from common.task import (
+    Image,
+    ImageRequest,
+    Provenance,
+    Result,
+    Table,
+    Task,
+    Tensor,
+    Text,
+    Volume,
+)
 from tests.common.protocol.messages import envelopes, same, tasks
 
 TASK = Task({"text": Text("words")}, {"n": 1})
@@ -71,6 +84,54 @@ def test_arrays_are_read_in_place():
     assert start <= read.ctypes.data < start + len(message)
     assert read.flags.aligned
     assert not read.flags.writeable
+
+
+@pytest.fixture
+def peak_bytes():
+    """Says how much room a call takes at most, beyond what there was."""
+
+    def measure(call, *arguments):
+        tracemalloc.start()
+        try:
+            outcome = call(*arguments)
+            return tracemalloc.get_traced_memory()[1], outcome
+        finally:
+            tracemalloc.stop()
+
+    return measure
+
+
+def test_writing_copies_an_array_once_and_reading_never(peak_bytes):
+    envelope = Envelope(Task({"image": Image(np.ones((512, 512, 3), np.float32))}))
+    size = 512 * 512 * 3 * 4
+    writing, message = peak_bytes(envelope.to_bytes)
+    reading, copy = peak_bytes(Envelope.from_bytes, message)
+    assert size < writing < 1.02 * size
+    assert reading < 0.02 * size
+    assert copy.payload.digest() == envelope.payload.digest()
+
+
+@pytest.mark.parametrize("shape", [[1 << 30], [1 << 24, 1 << 23], [0, 1 << 30, 1 << 17]])
+def test_no_room_is_taken_on_the_word_of_a_shape(peak_bytes, shape):
+    message = link_pb2.Envelope(version=1)
+    array = message.task.parts.add(name="x").tensor
+    array.dtype, array.buffer = "float32", 0
+    array.shape.extend(shape)
+    message.buffers.append(b"\0\0\0\0")
+
+    def read():
+        with pytest.raises(MessageError):
+            Envelope.from_bytes(message.SerializeToString())
+
+    assert peak_bytes(read)[0] < 1 << 20
+
+
+def test_no_room_is_taken_on_the_word_of_a_length(peak_bytes):
+    def read():
+        with pytest.raises(MessageError, match="of a field's bytes"):
+            Envelope.from_bytes(b"\x08\x01\x7a\xff\xff\xff\xff\x07few")
+
+    assert peak_bytes(read)[0] < 1 << 20
 
 
 def test_a_buffer_that_may_change_is_copied():
@@ -157,6 +218,7 @@ def test_unusable_payloads_cannot_be_constructed(build):
         Result({"v": {1, 2}}),
         Result({"v": np.float32(1)}),
         SessionDelta("s", 0, {"a": math.nan}),
+        LinkedAnswer("d", {"t": PartAnswer(Result(), Provenance("\ud800", "d", "d"))}),
     ],
 )
 def test_what_the_protocol_has_not_is_refused_on_writing(payload):
