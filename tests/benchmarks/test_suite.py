@@ -47,6 +47,7 @@ HEADLINES = {
         "register_1000_vs_first",
         "overcommit_vs_lru",
     },
+    "serving.faults": {"transactions", "lost", "duplicated", "half_done"},
     "serving.router": {"p50_ms", "p99_ms", "cache_hit_ms"},
 }
 COMMITTED = sorted(RESULTS.glob("*.json"))
