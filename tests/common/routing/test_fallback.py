@@ -15,7 +15,7 @@ from common.errors import (
     OverloadError,
     TaskError,
 )
-from common.request import new_request
+from common.request import current_request, new_request
 from common.routing import ModelRouter
 from common.routing.cache import ResultCache
 from common.routing.engine import LocalEngine
@@ -144,6 +144,20 @@ def test_a_failure_that_may_mend_is_tried_again_and_the_reason_says_so() -> None
     expected = "flaky answered after flaky failed (ModelError), flaky failed (ModelError)"
     assert answer.reason == expected
     assert model.calls == [1, 1, 1]
+
+
+def test_every_attempt_of_a_call_has_the_same_idempotency_key() -> None:
+    keys: list[str] = []
+
+    class Noting(Failing):
+        def predict(self, tasks: Sequence[Task]) -> list[Result]:
+            keys.append(current_request().idempotency_key)
+            return super().predict(tasks)
+
+    with ModelRouter(models={"text": Noting("flaky", lost(2))}) as router:
+        router.execute(ASKED)
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
 
 
 def test_attempts_of_one_call_are_few() -> None:
