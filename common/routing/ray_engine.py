@@ -241,6 +241,7 @@ class RayEngine:
         return _Pool(queue, keepers)
 
     def _spawn(self, placement: Placement) -> Any:
+        _require_room(placement, self._ray.nodes())
         # One thread asks the model; the other takes what is told meanwhile.
         actor = self._ray.remote(
             num_cpus=placement.cpus,
@@ -296,6 +297,22 @@ def _profile_of(recipe: Recipe) -> ModelProfile | Exception:
         return open_model(recipe.spec, recipe.part_name).profile
     except Exception as error:  # noqa: BLE001  # the caller gets it without a trace in a log
         return error
+
+
+def _require_room(placement: Placement, nodes: list[dict[str, Any]]) -> None:
+    """Refuses what no machine could ever hold: Ray would wait for one."""
+    needs = {"CPU": placement.cpus, "GPU": placement.gpus, **placement.resources}
+    machines = [node["Resources"] for node in nodes if node["Alive"]]
+    if not any(
+        all(machine.get(name, 0.0) >= amount for name, amount in needs.items())
+        for machine in machines
+    ):
+        raise SettingsError(
+            "placement",
+            expected="a machine with " + ", ".join(f"{n} {name}" for name, n in needs.items() if n),
+            found=f"none among {len(machines)}",
+            remedy="Start a worker with these resources, or ask for less.",
+        )
 
 
 def _reserved(placements: set[Placement], replicas: int) -> dict[str, Any]:

@@ -167,12 +167,14 @@ class Keeper:
         self._queue.pause(_pause_s(self._failures))
         if self._queue.ended:
             return False
-        actor = self._replicas.spawn()
+        actor = None
         try:
+            actor = self._replicas.spawn()
             self._facts = self._facts_of(actor)
             _require_same_software(self._facts.software)
-        except (self._ray.exceptions.RayError, SettingsError) as error:
-            self._ray.kill(actor)
+        except Exception as error:  # noqa: BLE001  # whatever it is, there is a next attempt
+            if actor is not None:
+                self._ray.kill(actor)
             self._failed_to_start(_reason_of(error))
             return False
         self._actor, self._open = actor, ()
@@ -214,13 +216,13 @@ class Keeper:
             reply = self._ask(ticket)
         except self._ray.exceptions.RayTaskError as error:
             reply = Reply(self._open, error=_cause_of(error))
-        except ModelError as error:
-            reply = Reply(self._open, error=error)
         except self._ray.exceptions.RayError as error:
             reason = _reason_of(error)
             self._lose(reason)
             self._queue.give_back(self, reason, begun=True)
             return
+        except Exception as error:  # noqa: BLE001  # the caller gets it
+            reply = Reply(self._open, error=error)
         self._failures = 0
         self._heard_s = time.monotonic()
         self._open = reply.open_models

@@ -92,7 +92,7 @@ class CallQueue:
     """Calls that wait for a replica, and those that one works on.
 
     Args:
-        room: How many calls may wait.
+        room: How many calls may wait beside one for each worker.
         patience_s: How long a model may work on after its call has been given up, before
             its replica is killed.
     """
@@ -124,8 +124,8 @@ class CallQueue:
         """
         ticket = Ticket(call)
         with self._changed:
-            free = len(self._idle) - len(self._waiting)
-            if self._closing or (free <= 0 and len(self._waiting) >= self._room):
+            taken = len(self._waiting) + len(self._running)
+            if self._closing or taken >= self._n_workers + self._room:
                 raise self._no_room()
             self._waiting.append(ticket)
             hopeless = self._reason_not_to_wait()

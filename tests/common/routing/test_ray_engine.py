@@ -22,13 +22,16 @@ from common.errors import (
     DeadlineError,
     ModelError,
     OverloadError,
+    SettingsError,
     TaskError,
 )
 from common.models.base import Model
 from common.models.catalogue import open_model
 from common.request import RequestContext, new_request
 from common.routing.engine import Call, LocalEngine
-from common.routing.ray_engine import RayEngine
+from common.routing.engines import open_engine
+from common.routing.ray_engine import Placement, RayEngine
+from common.settings import Settings
 from common.task import Result, Series, Task, Tensor, Text
 from tests.common.routing.ray_models import (
     Doubler,
@@ -43,14 +46,15 @@ from tests.common.routing.ray_models import (
 )
 from tests.tiny_bert import make_tiny_bert
 
-LONGEST_S = 60.0
+LONGEST_S = 20.0
 _keys = itertools.count()
 
 
 def call(
     model: Model, *tasks: Task, request: RequestContext | None = None, key: str | None = None
 ) -> Call:
-    return Call(model, tasks or (a_task(),), request or new_request(), key or f"k{next(_keys)}")
+    wanted = request or new_request(timeout_s=LONGEST_S)  # a test that fails ends, too
+    return Call(model, tasks or (a_task(),), wanted, key or f"k{next(_keys)}")
 
 
 def until(seen: Callable[[], object]) -> None:
@@ -76,14 +80,26 @@ def answers(future: Future[list[Result]]) -> list[Result]:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[RayEngine]:
-    before = signal.getsignal(signal.SIGTERM)
-    with RayEngine(replicas=2, queue=4, models=2, patience_s=1.0) as engine:
-        assert signal.getsignal(signal.SIGTERM) is before
+    """Two replicas; other models have placements of their own."""
+    at_sigterm = signal.getsignal(signal.SIGTERM)
+    processes = set(descendants(os.getpid()))
+    placements = {
+        "with a scanner": Placement(cpus=2, resources={"scanner": 1}),
+        "too large": Placement(gpus=1000),
+    }
+    with RayEngine(replicas=2, queue=4, models=2, placements=placements, patience_s=1.0) as engine:
+        assert signal.getsignal(signal.SIGTERM) is at_sigterm
         yield engine
+    assert set(descendants(os.getpid())) == processes
+    assert engine.folder is not None
+    assert not engine.folder.exists()
+    with pytest.raises(OverloadError, match="closing"):
+        engine.submit(call(Doubler()))
 
 
-def alive(engine: RayEngine) -> list[int]:
-    (replicas,) = engine.health().values()
+def alive(engine: RayEngine, placement: Placement = Placement()) -> list[int]:  # noqa: B008  # frozen
+    """Processes of the replicas that stand ready or work."""
+    replicas = engine.health()[placement]
     return [one.pid for one in replicas if one.state in {"idle", "running"} and one.pid]
 
 
@@ -230,10 +246,10 @@ class TestRoom:
         for name in ("a", "b", "a", "c"):
             for _ in range(2):
                 assert answers(engine.submit(call(Doubler(name))))
-        (replicas,) = engine.health().values()
+        replicas = engine.health()[Placement()]
         for one in replicas:
             assert len(one.open_models) <= 2
-        opened = {identity[0] for one in replicas for identity in one.open_models}
+        opened = {identity.split()[0] for one in replicas for identity in one.open_models}
         assert "c" in opened
         (result,) = answers(engine.submit(call(Doubler("b"))))
         assert result.values["name"] == "b"
@@ -243,6 +259,20 @@ class TestRoom:
         assert result.values["torch"] == 1
         assert result.values["OMP_NUM_THREADS"] == "1"
         assert result.values["pid"] in alive(engine)
+
+    def test_a_model_with_a_placement_of_its_own_runs_there(self, engine: RayEngine) -> None:
+        (result,) = answers(engine.submit(call(Facts("with a scanner"))))
+        there = Placement(cpus=2, resources={"scanner": 1})
+        assert result.values["torch"] == 2
+        assert result.values["pid"] in alive(engine, there)
+
+    def test_a_placement_that_no_machine_holds_fails_its_calls(self, engine: RayEngine) -> None:
+        with pytest.raises(ModelError, match=r"a machine with 1\.0 CPU, 1000 GPU"):
+            answers(engine.submit(call(Doubler("too large"))))
+
+    def test_a_second_engine_in_a_process_is_refused(self, engine: RayEngine) -> None:
+        with pytest.raises(SettingsError, match="one engine in a process"):
+            open_engine(Settings(engine="ray"))
 
 
 class TestErrors:
