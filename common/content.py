@@ -148,11 +148,11 @@ def _lies_in_bytes(array: Array) -> bool:
 def _narrow_texts(array: Array) -> Array:
     texts = array
     if array.dtype.kind != "U":
-        if not all(isinstance(value, str) for value in array.flat):
+        if not all(isinstance(value, str) and value[-1:] != "\0" for value in array.flat):
             raise TaskError(
                 "array",
-                expected="numbers, or texts only",
-                found="Python objects",
+                expected="numbers, or texts only, none of which ends in NUL",
+                found="other Python objects",
                 remedy="Give an array of one numeric type, or of str without gaps.",
             )
         texts = np.array(array.tolist(), dtype=np.str_).reshape(array.shape)

@@ -130,15 +130,16 @@ def array_from_texts(shape: Sequence[int], texts: Sequence[str]) -> Array:
     """Returns the array of `texts`, in C order.
 
     Raises:
-        MessageError: The shape does not take just these texts.
+        MessageError: The shape does not take just these texts, or one ends in NUL, which
+            numpy would drop.
         TooLargeError: In numpy's fixed width they would take more than 64 MiB.
     """
     count = _count(shape)
-    if count != len(texts):
+    if count != len(texts) or any(text[-1:] == "\0" for text in texts):
         raise MessageError(
             "array",
-            expected=f"{_few(count)} texts for its shape",
-            found=f"{len(texts)}",
+            expected=f"{_few(count)} texts for its shape, none of which ends in NUL",
+            found=f"{len(texts)}, or such an end",
             remedy="Send all of them, or correct the shape.",
         )
     width = max(map(len, texts), default=1)

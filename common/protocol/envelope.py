@@ -50,6 +50,7 @@ __all__ = [
     "TransactionRecord",
 ]
 
+_LATEST_MS = (1 << 53) - 1  # the largest whole number that every JSON reader takes exactly
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")  # W3C Trace Context, section 3.2.2.3
 
 
@@ -88,7 +89,7 @@ class Envelope:
                 remedy="Leave it out, or send that of a W3C traceparent.",
             )
         waits = self.deadline_ms
-        if waits is not None and not (type(waits) is int and 0 <= waits < 1 << 53):
+        if waits is not None and not (type(waits) is int and 0 <= waits <= _LATEST_MS):
             raise MessageError(
                 "deadline",
                 expected="whole milliseconds from 0, below 2^53, or none",
@@ -102,7 +103,7 @@ class Envelope:
     ) -> Envelope:
         """Returns an envelope that carries on `request`: its trace id and what time is left."""
         left_s = request.remaining_s()
-        deadline_ms = None if math.isinf(left_s) else int(left_s * 1000)
+        deadline_ms = None if math.isinf(left_s) else min(int(left_s * 1000), _LATEST_MS)
         return cls(payload, message_id or secrets.token_hex(16), request.trace_id, deadline_ms)
 
     @property

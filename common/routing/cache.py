@@ -47,7 +47,7 @@ class CacheStats:
         unstored: Results that were given and not stored: larger than the store, forgotten
             meanwhile, or the disk failed.
         results: How many results it holds.
-        bytes: Their size.
+        bytes: Their size on the disk, about.
         limit_bytes: Their largest size.
         computing: Computations under way, in all processes.
         oldest_age_s: Age of the oldest result; None where there is none.

@@ -119,9 +119,7 @@ class ResultStore:
         keys = {row.key for row in rows}
         with self.database.writing() as tables:
             held = keys if holder is None else cache_tables.release_leases(tables, keys, holder)
-            fitting = [
-                row for row in rows if row.key in held and len(row.content) <= self.size_bytes
-            ]
+            fitting = [row for row in rows if row.key in held and row.size <= self.size_bytes]
             for row in fitting:
                 cache_tables.insert_result(tables, row, self._clock())
             cache_tables.drop_least_used(tables, self.size_bytes)

@@ -66,6 +66,7 @@ MIGRATIONS = (
         _LEASE,
     ),
 )
+_ROW_BYTES = 512  # of keys, digests and indices beside a content
 _DEAD = "(until <= :now OR until > :now + seconds)"
 
 
@@ -85,6 +86,11 @@ class Row:
     adapter: str
     content: bytes
 
+    @property
+    def size(self) -> int:
+        """How many bytes it takes on the disk, about."""
+        return len(self.content) + _ROW_BYTES
+
 
 @dataclass(frozen=True)
 class Totals:
@@ -92,7 +98,7 @@ class Totals:
 
     Args:
         results: How many.
-        bytes: Of their contents.
+        bytes: Of the disk that they take, about.
         oldest_age_s: Seconds since the oldest was stored; None where there is none.
         newest_age_s: Likewise of the newest.
         leases: Computations under way.
@@ -123,7 +129,7 @@ def insert_result(tables: sqlite3.Connection, row: Row, now: float) -> None:
     delete_result(tables, row.key)
     tables.execute(
         "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (row.key, row.model, row.adapter, now, now, len(row.content), row.content),
+        (row.key, row.model, row.adapter, now, now, row.size, row.content),
     )
 
 

@@ -83,6 +83,7 @@ def test_texts_in_a_table_have_one_form_whatever_held_them():
     "build",
     [
         lambda: Table({"c": np.array(["a", None], "O")}),
+        lambda: Table({"c": np.array(["a\0"], "O")}),
         lambda: Table({"c": np.zeros(())}),
         lambda: Table({"c": np.zeros((2, 2))}),
         lambda: Tensor(np.array([{}], "O")),

@@ -65,5 +65,7 @@ def test_texts_come_back_in_their_shape():
 def test_texts_that_are_too_few_or_take_too_much_room_are_refused():
     with pytest.raises(MessageError, match="3 texts"):
         array_from_texts([3], ["a"])
+    with pytest.raises(MessageError, match="NUL"):
+        array_from_texts([1], ["a\0"])  # numpy would make it "a"
     with pytest.raises(TooLargeError):
         array_from_texts([1000], ["x" * 100_000, *[""] * 999])
