@@ -17,7 +17,7 @@ from common.protocol.journal import Journal
 from common.protocol.session import SessionStore
 from common.routing.batching import BatchingEngine
 from common.routing.cache import ResultCache
-from common.routing.engine import LocalEngine
+from common.routing.engines import open_engine
 from common.routing.router import ModelRouter
 from common.serving.app import AppParts, create_app
 from common.serving.audit import AuditLog
@@ -93,7 +93,7 @@ def build_app(
     telemetry = Telemetry()
     audit = opened.enter_context(AuditLog(settings.home / "audit"))
     sessions, cache, retention = _open_stores(settings, opened)
-    calls = LocalEngine(settings.workers, queue=settings.queue)
+    calls = open_engine(settings)
     lanes = min(settings.workers, _n_cores())
     engine = opened.enter_context(
         BatchingEngine(
