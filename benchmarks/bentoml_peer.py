@@ -10,7 +10,7 @@ import json
 import os
 from typing import Any
 
-import bentoml
+import bentoml  # type: ignore[import-not-found]  # of the peer's own environment
 import torch
 from transformers import AutoModel, AutoTokenizer
 
@@ -32,7 +32,7 @@ class Encoder:
         self._tokenizer = AutoTokenizer.from_pretrained(_SETTINGS["folder"])
         self._model = AutoModel.from_pretrained(_SETTINGS["folder"]).eval()
 
-    @bentoml.api(
+    @bentoml.api(  # type: ignore[untyped-decorator]  # as above
         batchable=True,
         max_batch_size=_SETTINGS["max_batch_size"],
         max_latency_ms=_SETTINGS["max_latency_ms"],

@@ -73,7 +73,7 @@ _BODY = {
         },
     }
 }
-_ANSWER = {
+_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "What each part's model answered, and where that comes from",
         "content": {
@@ -174,7 +174,7 @@ def _task_of(form: Any) -> Task:
         TaskError: It names a file, or is no task.
         MessageError: It is no object.
     """
-    found = typed(form, Mapping, "task")
+    found: dict[str, Any] = typed(form, dict, "task")
     params = found.get("image_params")
     if isinstance(found.get("image"), str) or (isinstance(params, Mapping) and "path" in params):
         raise TaskError(

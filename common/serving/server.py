@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,10 +110,10 @@ class _Server(uvicorn.Server):
         self._drain, self._notice_s = drain, notice_s
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def startup(self, sockets: list[object] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Opens the port."""
         self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)  # type: ignore[arg-type]  # handed on as it came
+        await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn calls it by position
         """Begins the end, or hurries it; runs in a signal handler."""

@@ -30,8 +30,15 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 class CacheCounts(Protocol):
     """A cache that says how often it had the answer."""
 
-    hits: int
-    misses: int
+    @property
+    def hits(self) -> int:
+        """Lookups that found a result."""
+        ...
+
+    @property
+    def misses(self) -> int:
+        """Lookups that found none."""
+        ...
 
 
 class Telemetry:

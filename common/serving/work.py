@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -73,8 +73,9 @@ class WorkThreads:
     async def _watch(self, request: Request, running: asyncio.Future[T]) -> None:
         """Returns when the work is done; gives the request up where its caller goes first."""
         gone = asyncio.ensure_future(_disconnection(request))
+        both: set[asyncio.Future[Any]] = {running, gone}
         try:
-            await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if not running.done():
                 current_request().give_up()
                 await asyncio.wait({running})
