@@ -27,6 +27,13 @@ class _LockFile:
         self.held: set[int] = set()
         self.lock = threading.Lock()
 
+    def is_at(self, path: Path) -> bool:
+        """Returns whether the file still lies there, and was not made anew by others."""
+        try:
+            return os.path.samestat(os.fstat(self.descriptor), path.stat())
+        except FileNotFoundError:
+            return False
+
 
 _open: dict[tuple[int, Path], _LockFile] = {}  # by process, so that a fork starts without any
 _guard = threading.Lock()
@@ -80,6 +87,7 @@ class Claims:
     def _file(self) -> _LockFile:
         key = (os.getpid(), self._path)
         with _guard:
-            if key not in _open:
-                _open[key] = _LockFile(self._path)
-            return _open[key]
+            file = _open.get(key)
+            if file is None or not (file.held or file.is_at(self._path)):
+                file = _open[key] = _LockFile(self._path)
+            return file

@@ -66,11 +66,16 @@ class Database:
         self._idle: deque[sqlite3.Connection] = deque()
         self._inherited: deque[sqlite3.Connection] = deque()
         self._process_id = os.getpid()
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists():
-            path.chmod(0o600)
-        else:
-            self._make()
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if path.exists():
+                path.chmod(0o600)
+            else:
+                self._make()
+        except OSError as error:
+            raise self._unusable(
+                type(error).__name__, "Give a folder of your own on a local disk with hard links."
+            ) from error
         with self._connection() as connection:
             self._migrate(connection)
 

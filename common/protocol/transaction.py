@@ -172,6 +172,7 @@ class Transactions:
             DeadlineError: The deadline passed; what was done is compensated.
             OverloadError: A step found no room, and what was done is compensated; or the
                 journal is busy, and `recover` ends what it holds.
+            StoreError: The journal cannot be written; `recover` ends what it holds.
             ConflictError: Somebody works on this transaction, or its id belongs to another.
             TransactionError: A step failed, and what was done is compensated; or it is stuck.
         """

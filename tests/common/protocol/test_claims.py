@@ -96,3 +96,12 @@ def test_the_file_is_for_its_owner_only(claims, tmp_path):
     claims.take(1)
     claims.release(1)
     assert (tmp_path / "journal.lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_made_anew_has_a_lock_file_of_its_own(claims, tmp_path):
+    claims.take(1)
+    claims.release(1)
+    (tmp_path / "journal.lock").unlink()
+    assert claims.take(1)
+    assert (tmp_path / "journal.lock").is_file()
+    claims.release(1)

@@ -195,6 +195,12 @@ def test_a_foreign_file_is_refused(tmp_path, found):
     assert path.read_bytes() == found
 
 
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StoreError, match="a folder of your own"):
+        open_database(tmp_path / "file" / "store.sqlite")
+
+
 def test_a_torn_file_is_refused_without_its_content(tmp_path):
     path = tmp_path / "store.sqlite"
     store = open_database(path)

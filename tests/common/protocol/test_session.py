@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import subprocess
 import threading
 
@@ -295,6 +297,27 @@ class TestTogether:
         state = SessionStore(path).read(session_id)
         assert (state.version, state.values["count"]) == (60, 60)
 
+    def test_killed_writers_leave_whole_versions(self, tmp_path):
+        path = tmp_path / "sessions.sqlite"
+        store = SessionStore(path)
+        session_id = store.create()
+        store.close()
+        n_told = 0
+        for n_commits in (1, 3, 6, 2):
+            told, tell = os.pipe()
+            child = os.fork()
+            if child == 0:
+                count(path, session_id, 10_000, tell=tell)
+                os._exit(1)
+            os.close(tell)
+            for _ in range(n_commits):
+                n_told += len(os.read(told, 1))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            os.close(told)
+        state = SessionStore(path).read(session_id)
+        assert state.values["count"] == state.version >= n_told
+
     def test_a_writer_that_always_loses_ends_with_its_deadline(self, store):
         session_id = store.create()
         session, other = (store.open(session_id, author=name) for name in ("m", "other"))
@@ -310,10 +333,12 @@ class TestTogether:
             session.update(change)
 
 
-def count(path, session_id, times):
+def count(path, session_id, times, tell=None):
     session = SessionStore(path).open(session_id, author="worker")
     for _ in range(times):
         session.update(lambda state: {"count": state.values.get("count", 0) + 1})
+        if tell is not None:
+            os.write(tell, b".")
 
 
 class TestFile:
