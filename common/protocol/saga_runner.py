@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-from common.errors import DeadlineError, InputError, StoreError
+from common.errors import DeadlineError, InputError, StoreError, TransactionError
 from common.protocol.journal import Journal
 from common.protocol.saga import (
     JournalEntry,
@@ -31,7 +31,12 @@ __all__ = ["VALUE_BYTES", "SagaRunner"]
 VALUE_BYTES = 64 << 20  # of one input or outcome in the journal
 _LONGEST_PAUSE_S = 5.0
 _PROCESS_ENDED = "ProcessEnded"  # in place of an error's class: nobody lived to see one
-_NOT_AGAIN = (DeadlineError, InputError, StoreError)  # another attempt would end the same way
+_NOT_AGAIN = (
+    DeadlineError,
+    InputError,
+    StoreError,
+    TransactionError,
+)  # another attempt would end the same way
 
 
 class SagaRunner:
@@ -109,7 +114,15 @@ class SagaRunner:
     def _run_step(self, entry: JournalEntry, at: StepEntry) -> StepEntry:
         check_wanted()
         outcome = self._steps[at.name].run(entry.key(at), entry.known())
-        stored = store_value(outcome, limit_bytes=VALUE_BYTES)
+        try:
+            stored = store_value(outcome, limit_bytes=VALUE_BYTES)
+        except InputError as error:  # the step's fault, not that of who gave the input
+            raise TransactionError(
+                f"outcome of step {at.name}",
+                expected=error.expected,
+                found=error.found,
+                remedy=error.remedy,
+            ) from None
         return replace(at, state="done", outcome=stored, error=None)
 
     def _after_failure(self, entry: JournalEntry, at: StepEntry, error: Exception) -> JournalEntry:

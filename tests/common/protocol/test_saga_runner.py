@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import DeadlineError, TransactionError
+from common.protocol import saga_runner
 from common.request import current_request, new_request, serving
 from tests.common.protocol.saga_world import (
     Died,
@@ -266,12 +267,23 @@ class TestAttempts:
         assert undone == []
         assert transactions.status(entry.transaction_id).outcomes()["publish"] == 7
 
-    def test_an_outcome_that_cannot_be_stored_turns_back(self, tmp_path):
-        undone = []
-        step = SagaStep("a", lambda key, inputs: {1, 2}, lambda key, outcome: undone.append(key))
-        with pytest.raises(ValueError, match="set that is none"):
+    @pytest.mark.parametrize("outcome", [{1, 2}, "x" * 20])
+    def test_an_outcome_that_cannot_be_stored_is_the_step_s_fault(
+        self, tmp_path, monkeypatch, outcome
+    ):
+        """Tried once, undone, and no InputError: the caller's input was good."""
+        calls, undone = [], []
+        monkeypatch.setattr(saga_runner, "VALUE_BYTES", 10)
+        step = SagaStep(
+            "a",
+            lambda key, inputs: calls.append(key) or outcome,
+            lambda key, outcome: undone.append(outcome),
+            retriable=True,
+        )
+        with pytest.raises(TransactionError, match="in step a") as caught:
             self._transactions(tmp_path, step).run(["a"])
-        assert len(undone) == 1
+        assert caught.value.__cause__.subject == "outcome of step a"
+        assert (len(calls), undone) == (1, [None])
 
 
 class TestDeadlines:

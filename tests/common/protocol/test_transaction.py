@@ -19,7 +19,7 @@ from common.errors import (
     TransactionError,
     UnknownNameError,
 )
-from common.protocol import saga_runner, transaction
+from common.protocol import transaction
 from common.protocol.payloads import SessionDelta
 from common.protocol.session import SessionStore
 from common.protocol.transaction import Recovery, SagaStep, Transactions
@@ -174,12 +174,6 @@ class TestRefusals:
         monkeypatch.setattr(transaction, "VALUE_BYTES", 10)
         with pytest.raises(TooLargeError):
             transactions.run(["a"], {"case": "x" * 20})
-
-    def test_large_outcomes_are_compensated(self, transactions, calls, monkeypatch):
-        monkeypatch.setattr(saga_runner, "VALUE_BYTES", 3)
-        with pytest.raises(TooLargeError):
-            transactions.run(["a"])
-        assert [name for name, _ in calls] == ["a", "undo a"]
 
     def test_an_id_with_a_path_in_it(self, transactions):
         for call in (transactions.status, transactions.records, transactions.delete):
