@@ -34,7 +34,7 @@ from common.errors import ExchangeError, InputError
 from common.protocol.joint_round import JointRound, Stage, Votes, flat_of, pieces_of
 from common.protocol.linkage import Linkage
 from common.protocol.snapshot import Snapshot, take_snapshot
-from common.protocol.wire import Fault, Message, Wire
+from common.protocol.wire import Fault, Wire
 
 __all__ = ["JointTraining", "RoundRecord", "Stage"]
 
@@ -141,8 +141,7 @@ class JointTraining:
             before.restore()
             self._broken = self._wire is not None
             raise
-        if self._wire is not None:
-            self._wire.flush(lost=current.lost)
+        self._finish(current)
         if votes.fault is not None:
             before.restore()
             self._refuse(votes.fault, current)
@@ -178,57 +177,46 @@ class JointTraining:
     def _join(self) -> None:
         if self._wire is None:
             return
-        current = self._round(0)
-        rounds = [self._done]
-        told = Message(current.number, torch.tensor([float(self._done)]).double())
-        for peer in current.peers:
-            self._wire.send(peer, told)
-        for peer in current.peers:
-            message = self._wire.receive(peer, patience=2)
-            if message is None or message.tensor is None:
-                current.fail(peer, "lost")
-                current.lost.add(peer)
-            else:
-                rounds.append(int(message.tensor[0]))
+        current = self._round(0, number=0)
+        heard = current.exchange(torch.tensor([self._done], dtype=torch.float64), phase=0)
+        rounds = [int(x.tensor[0]) for x in heard.values() if x.tensor is not None]
         agreed = min(rounds)
         if self._done == agreed + 1 and self._before is not None:
             self._before.restore()
             self._before, self._done = None, agreed
         elif self._done != agreed:
             current.fail(self._rank, "out of step")
-        current.number = agreed
         self._share_parameters(current)
         fault = current.vote(phase=2).fault
-        self._wire.flush(lost=current.lost)
+        self._finish(current)
         if fault is not None:
             self._refuse(fault, current)
+
+    def _finish(self, current: JointRound) -> None:
+        """Leaves no message of a round on its way."""
+        current.close()
+        if self._wire is not None:
+            self._wire.flush(lost=current.lost)
 
     def _share_parameters(self, current: JointRound) -> None:
         """Gives the replicas of each stage the parameters of the first lane."""
         for name, stage in self._stages.items():
-            first, *others = self._linkage.ranks[name]
-            if self._wire is None or not stage.parameters:
+            if not stage.parameters:
                 continue
-            if self._rank == first:
-                flat = flat_of(stage.parameters)
-                for rank in others:
-                    self._wire.send(rank, Message(current.number, flat))
+            shared = current.spread(name, flat_of(stage.parameters))
+            if shared is None:
                 continue
-            message = self._wire.receive(first, patience=2)
-            if message is None or message.tensor is None:
-                current.fail(first, "lost")
-                current.lost.add(first)
-            elif message.tensor.numel() != sum(p.numel() for p in stage.parameters):
-                current.fail(self._rank, "unlike")
-            else:
-                with torch.no_grad():
-                    shared = pieces_of(message.tensor, stage.parameters)
-                    for parameter, value in zip(stage.parameters, shared, strict=True):
-                        parameter.copy_(value)
+            if shared.numel() != sum(p.numel() for p in stage.parameters):
+                current.fail(self._rank, "unlike", stage=name)
+                continue
+            with torch.no_grad():
+                pieces = pieces_of(shared, stage.parameters)
+                for parameter, value in zip(stage.parameters, pieces, strict=True):
+                    parameter.copy_(value)
 
-    def _round(self, n_samples: int) -> JointRound:
+    def _round(self, n_samples: int, *, number: int | None = None) -> JointRound:
         return JointRound(
-            self._done,
+            self._done if number is None else number,
             self._linkage,
             self._stages,
             self._rank,
@@ -247,7 +235,7 @@ class JointTraining:
     def _refuse(self, fault: Fault, current: JointRound) -> None:
         self._broken = bool(current.lost)
         site = f"site {self._linkage.site(fault.rank, fault.stage)}"
-        error = _rolled_back(site, current.number, fault.reason)
+        error = _rolled_back(site, self._done, fault.reason)
         raise error from current.error
 
 

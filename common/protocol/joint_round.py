@@ -24,6 +24,8 @@ from common.protocol.wire import Fault, Message, Reason, Wire
 
 __all__ = ["JointRound", "Stage", "Votes"]
 
+_CLOSING = 1 << 20  # the link of the last message of a group that is at its end
+
 
 @dataclass(frozen=True, eq=False)
 class Stage:
@@ -89,6 +91,7 @@ class JointRound:
     _inputs: dict[str, list[Tensor]] = field(default_factory=dict)
     _local: dict[int, Tensor] = field(default_factory=dict)
     _arrived: dict[tuple[int, int], Message] = field(default_factory=dict)
+    _closed: set[int] = field(default_factory=set)  # whose last message has come
 
     @property
     def peers(self) -> list[int]:
@@ -126,20 +129,42 @@ class JointRound:
             phase: Steps since the backward pass, for which others may have had to wait.
         """
         loss = torch.tensor([self.loss], dtype=torch.float64)
-        mine = Message(self.number, loss, fault=self.fault, n_samples=self.n_samples)
-        for peer in self.peers:
-            self._send(peer, mine)
-        heard = {self.rank: mine}
-        for peer in self.peers:
-            message = self._receive(peer, self._patience(phase))
-            if message is not None:
-                heard[peer] = message
-        told = [self.fault, *(message.fault for message in heard.values())]
-        faults = [fault for fault in told if fault is not None]
+        heard = self.exchange(loss, phase=phase)
+        faults = [fault for fault in (self.fault, *(m.fault for m in heard.values())) if fault]
         self.fault = min(faults, key=lambda x: (x.reason == "lost", x.rank), default=None)
         lanes = [heard[rank] for rank in self.linkage.ranks[self.linkage.last] if rank in heard]
         losses = tuple((_number(message.tensor), message.n_samples) for message in lanes)
         return Votes(self.fault, losses)
+
+    def exchange(self, tensor: Tensor, *, phase: int) -> dict[int, Message]:
+        """Tells all processes something and hears the same of them, by rank.
+
+        Where one of them is lost, this ends at once: `close` tells the others.
+        """
+        mine = Message(self.number, tensor, fault=self.fault, n_samples=self.n_samples)
+        if not self.lost:
+            for peer in self.peers:
+                self._send(peer, mine)
+        heard = {self.rank: mine}
+        for peer in self.peers:
+            message = None if self.lost else self._receive(peer, self._patience(phase))
+            if message is not None:
+                heard[peer] = message
+        return heard
+
+    def close(self) -> None:
+        """Ends the group where a process is lost: tells all others, and hears it of them.
+
+        Whatever they were waiting for, this message comes next and says why, so that
+        nobody is left waiting, and nobody is gone before the others know the cause.
+        """
+        if not self.lost:
+            return
+        for peer in self.peers:
+            self._send(peer, Message(self.number, None, _CLOSING, self.fault))
+        for peer in self.peers:
+            if peer not in self.lost and peer not in self._closed:
+                self._receive(peer, self._patience(3), link=_CLOSING)
 
     def average(self, n_total: int) -> None:
         """Averages gradients over the replicas of this process's stages, weighted by samples.
@@ -162,6 +187,21 @@ class JointRound:
                 stage.parameters, pieces_of(total, stage.parameters), strict=True
             ):
                 parameter.grad = gradient
+
+    def spread(self, name: str, mine: Tensor) -> Tensor | None:
+        """Returns what the first replica of a stage holds; None where that is this process.
+
+        Args:
+            name: The stage.
+            mine: What this process holds, in a row.
+        """
+        first, *others = self.linkage.ranks[name]
+        if self.rank == first:
+            for rank in others:
+                self._send(rank, Message(self.number, mine, fault=self.fault))
+            return None
+        message = self._receive(first, self._patience(1))
+        return None if message is None or message.tensor is None else message.tensor
 
     def step(self) -> None:
         """Steps the optimizers; parameters that are no numbers any more are a fault."""
@@ -297,9 +337,14 @@ class JointRound:
         while (rank, link) not in self._arrived:
             if self.wire is None or rank in self.lost:
                 return None
+            if rank in self._closed:
+                return Message(self.number, fault=self.fault)
             message = self.wire.receive(rank, patience=patience)
             if message is None:
                 return None
+            if message.link == _CLOSING:
+                self._closed.add(rank)
+                return message
             self._arrived[rank, message.link] = message
         return self._arrived.pop((rank, link))
 

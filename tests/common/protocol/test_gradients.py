@@ -6,6 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from common.adapters.attach import attach_new
+from common.adapters.methods import LoRA
+from common.backbones import load_backbone
 from common.errors import ExchangeError, InputError, ModelError
 from common.protocol.gradients import JointTraining, Stage
 from common.protocol.linkage import Linkage
@@ -19,6 +22,7 @@ from tests.common.protocol.joint_sites import (
     trained_alone,
 )
 from tests.common.protocol.mailboxes import Mailboxes, at_once
+from tests.tiny_bert import make_tiny_bert
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -39,6 +43,32 @@ class TestOneProcess:
         assert largest_difference(networks.parameters(), expected) < 1e-6
         assert losses == pytest.approx(expected_losses, abs=1e-6)
         assert training.done == 5
+
+    def test_a_lora_encoder_and_a_head_learn_together(self, tmp_path):
+        """The base is frozen; the loss of the head reaches A and B through the link."""
+        base = load_backbone(make_tiny_bert(tmp_path / "tiny"))
+        kept = [parameter.clone() for parameter in base.model.parameters()]
+        encoder = attach_new(base, LoRA(rank=2)).backbone.model
+        head = torch.nn.Linear(16, 1)
+
+        def states(ids):
+            return encoder(input_ids=ids).last_hidden_state.mean(dim=1)
+
+        def loss(targets, read):
+            return torch.nn.functional.mse_loss(head(read)[:, 0], targets)
+
+        trained = [p for p in encoder.parameters() if p.requires_grad]
+        stages = {
+            "text": Stage(states, torch.optim.AdamW(trained, lr=1e-2)),
+            "head": Stage(loss, torch.optim.AdamW(head.parameters(), lr=1e-2)),
+        }
+        training = JointTraining(Linkage({"text": (), "head": ("text",)}), stages)
+        rows = {"text": torch.randint(5, 19, (8, 6)), "head": torch.randn(8)}
+        losses = [training.step(rows, n_samples=8).loss for _ in range(20)]
+        assert losses[-1] < 0.7 * losses[0]
+        assert any(bool(p.any()) for name, p in encoder.named_parameters() if "lora_B" in name)
+        for before, after in zip(kept, base.model.parameters(), strict=True):
+            assert torch.equal(before, after)
 
     def test_a_value_that_is_no_number_leaves_all_as_it_was(self):
         networks = Networks()
