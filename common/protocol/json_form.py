@@ -31,6 +31,7 @@ from common.protocol.json_reader import (
     typed,
 )
 from common.protocol.payloads import (
+    ARRAY_PARTS,
     GradientFrame,
     LinkedAnswer,
     PartAnswer,
@@ -40,15 +41,12 @@ from common.protocol.payloads import (
 )
 from common.task import (
     Array,
-    Image,
     ImageRequest,
     Part,
     Provenance,
     Result,
-    Series,
     Table,
     Task,
-    Tensor,
     Text,
     Volume,
 )
@@ -65,12 +63,6 @@ __all__ = [
 ]
 
 Spacing = tuple[float, float, float]  # Volume itself checks that there are three
-
-_ARRAY_PARTS: dict[str, tuple[type[Image] | type[Series] | type[Tensor], str]] = {
-    "image": (Image, "pixels"),
-    "series": (Series, "values"),
-    "tensor": (Tensor, "values"),
-}
 
 
 def array_to_json(array: Array) -> dict[str, Any]:
@@ -195,7 +187,7 @@ def _part_to_json(part: Part) -> dict[str, Any]:
     if isinstance(part, Table):
         columns = {name: array_to_json(column) for name, column in part.columns.items()}
         return form | {"columns": columns}
-    _, field = _ARRAY_PARTS[part.modality]
+    _, field = ARRAY_PARTS[part.modality]
     return form | {field: array_to_json(getattr(part, field))}
 
 
@@ -219,9 +211,7 @@ def _part_from_json(form: Any) -> Part:
         found = fields_of(form, "table part", ("modality", "columns"))
         columns = objects_of(found["columns"], "table's columns")
         return Table({name: array_from_json(column) for name, column in columns.items()})
-    kind, field = (
-        _ARRAY_PARTS.get(modality, (None, "")) if isinstance(modality, str) else (None, "")
-    )
+    kind, field = ARRAY_PARTS.get(modality, (None, "")) if isinstance(modality, str) else (None, "")
     if kind is None:
         raise MessageError(
             "part",

@@ -15,9 +15,10 @@ from typing import Any
 
 from common.content import read_only, require_unicode
 from common.errors import MessageError, TaskError
-from common.task import Array, Provenance, Result, Task
+from common.task import Array, Image, Provenance, Result, Series, Task, Tensor
 
 __all__ = [
+    "ARRAY_PARTS",
     "KINDS",
     "GradientFrame",
     "LinkedAnswer",
@@ -197,6 +198,11 @@ KINDS: Mapping[str, type[Payload]] = MappingProxyType(
         "transaction_record": TransactionRecord,
         "gradient_frame": GradientFrame,
     }
+)
+
+# Parts that are one array: the class and the field by modality.
+ARRAY_PARTS: Mapping[str, tuple[type[Image] | type[Series] | type[Tensor], str]] = MappingProxyType(
+    {"image": (Image, "pixels"), "series": (Series, "values"), "tensor": (Tensor, "values")}
 )
 
 

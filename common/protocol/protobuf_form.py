@@ -21,6 +21,7 @@ from common.protocol.arrays import (
 from common.protocol.buffers import LARGEST_HEAD_BYTES, Extent
 from common.protocol.json_reader import json_object, read_json, reading_message
 from common.protocol.payloads import (
+    ARRAY_PARTS,
     GradientFrame,
     LinkedAnswer,
     PartAnswer,
@@ -30,15 +31,12 @@ from common.protocol.payloads import (
 )
 from common.task import (
     Array,
-    Image,
     ImageRequest,
     Part,
     Provenance,
     Result,
-    Series,
     Table,
     Task,
-    Tensor,
     Text,
     Volume,
 )
@@ -46,12 +44,6 @@ from common.task import (
 __all__ = ["Buffers", "read_payload", "write_payload"]
 
 T = TypeVar("T")
-
-_ARRAY_PARTS: dict[str, tuple[type[Image] | type[Series] | type[Tensor], str]] = {
-    "image": (Image, "pixels"),
-    "series": (Series, "values"),
-    "tensor": (Tensor, "values"),
-}
 
 
 class Buffers:
@@ -192,7 +184,7 @@ def _write_part(part: Part, message: Any, buffers: list[memoryview]) -> None:
     elif isinstance(part, Table):
         _write_arrays(part.columns, message.table.columns, buffers)
     else:
-        _, field = _ARRAY_PARTS[part.modality]
+        _, field = ARRAY_PARTS[part.modality]
         _write_array(getattr(part, field), getattr(message, part.modality), buffers)
 
 
@@ -214,7 +206,7 @@ def _read_part(message: Any, buffers: Buffers) -> Part:
         return Volume(_read_array(content.voxels, buffers), tuple(content.spacing_mm))
     if modality == "table":
         return Table(_read_arrays(content.columns, "table's columns", buffers))
-    kind, _ = _ARRAY_PARTS[modality]
+    kind, _ = ARRAY_PARTS[modality]
     return kind(_read_array(content, buffers))
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,6 +85,28 @@ def test_who_waits_for_another_process_stops_at_its_deadline(start, tmp_path):
         cache.get_or_compute(PROFILE, TASKS[0], lambda _: Result())
     assert cache.stats().computing == 3  # and leaves the computation alone
     cache.close()
+
+
+@pytest.mark.slow
+def test_processes_that_are_killed_at_random_leave_a_whole_store_and_right_answers(start, tmp_path):
+    processes = [start("mix", lease_s=0.5) for _ in range(4)]
+    for _ in range(40):
+        time.sleep(random.uniform(0.05, 0.5))
+        killed = processes.pop(random.randrange(len(processes)))
+        killed.kill()
+        killed.communicate()
+        processes.append(start("mix", lease_s=0.5))
+    for process in processes:
+        assert process.communicate(timeout=60)[0] == "done\n"
+        assert process.returncode == 0
+    cache = ResultCache(tmp_path / "results")
+    assert cache.stats().damaged == 0
+    cache.close()
+    tables = sqlite3.connect(tmp_path / "results" / "results.sqlite")
+    assert tables.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    counted = tables.execute("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM result").fetchone()
+    assert tables.execute("SELECT results, bytes FROM total").fetchone() == counted
+    tables.close()
 
 
 def test_a_process_after_a_fork_has_leases_and_flights_of_its_own(tmp_path):
