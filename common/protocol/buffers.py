@@ -51,9 +51,11 @@ def join_message(
             type of number, by a padding that other messages have not.
 
     Raises:
-        TooLargeError: The head or the whole is larger than any reader takes.
+        TooLargeError: The head, the whole or the number of buffers is larger than readers take.
     """
     _require_head(len(head))
+    if 2 * len(buffers) > _MOST_FIELDS - 64:  # each with its padding, beside the head's fields
+        raise _too_many_fields()
     pieces: list[bytes | memoryview] = [head]
     position = len(head)
     for buffer in buffers:
@@ -108,12 +110,7 @@ def split_message(message: bytes, *, field: int = _BUFFERS) -> tuple[bytes, list
             _require_head(head_bytes)
             kept.append(message[start : position + size])
         position += size
-    raise TooLargeError(
-        "message",
-        expected=f"fewer than {_MOST_FIELDS} fields at its top",
-        found="more",
-        remedy="Send fewer arrays at a time.",
-    )
+    raise _too_many_fields()
 
 
 def _padding(position: int) -> bytes:
@@ -154,6 +151,15 @@ def _require_head(n_bytes: int) -> None:
             found="more",
             remedy="Send texts and tables in several messages.",
         )
+
+
+def _too_many_fields() -> TooLargeError:
+    return TooLargeError(
+        "message",
+        expected=f"fewer than {_MOST_FIELDS} fields at its top",
+        found="more",
+        remedy="Send fewer arrays at a time.",
+    )
 
 
 def _malformed(found: str) -> MessageError:

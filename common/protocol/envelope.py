@@ -130,7 +130,7 @@ class Envelope:
 
     @classmethod
     def from_bytes(cls, message: bytes, *, max_bytes: int = LARGEST_MESSAGE_BYTES) -> Envelope:
-        """Returns the envelope of a Protobuf message; its arrays are views of it.
+        """Returns the envelope of a Protobuf message; its arrays are views that keep it alive.
 
         Args:
             message: Any bytes.

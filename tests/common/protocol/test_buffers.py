@@ -66,3 +66,6 @@ def test_a_head_larger_than_is_taken_is_refused():
 def test_more_fields_than_are_taken_are_refused():
     with pytest.raises(TooLargeError, match="fields at its top"):
         split_message(b"\x7a\x00" * 70_000)
+    with pytest.raises(TooLargeError, match="fields at its top"):
+        join_message(b"", [b""] * 33_000)
+    assert len(split_message(join_message(HEAD, [b"x"] * 32_000))[1]) == 32_000
