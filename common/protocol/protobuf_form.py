@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from common.content import json_text
-from common.errors import MessageError
+from common.errors import InputError, MessageError
 from common.protocol.arrays import (
     TEXTS,
     array_from_bytes,
@@ -100,7 +100,7 @@ def write_payload(payload: Payload, message: Any, buffers: list[memoryview]) -> 
     try:
         _WRITERS[type(payload)](payload, message, buffers)
     except (TypeError, ValueError) as error:
-        if isinstance(error, MessageError):
+        if isinstance(error, InputError):
             raise
         raise MessageError(
             "payload",
@@ -294,7 +294,7 @@ def _read_delta(message: Any, buffers: Buffers) -> SessionDelta:
         base_version=message.base_version,
         changes=_by_name(changes, "session delta's changes"),
         removed=tuple(message.removed),
-        author=message.author,
+        author=message.author or "client",
     )
 
 
