@@ -98,8 +98,10 @@ def _codecs(array: Array) -> dict[str, Callable[[], object]]:
 
     def link() -> Array:
         _, read = message_from_bytes(message_to_bytes(task))
-        pixels: Array = read.parts["image"].pixels
-        return pixels
+        image = read.parts["image"] if isinstance(read, Task) else None
+        if not isinstance(image, Image):
+            raise TypeError("link.proto gave something else back")
+        return image.pixels
 
     def inference() -> Array:
         body, json_bytes = request_to_http(request)
@@ -182,7 +184,7 @@ def _posting(
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.connect()
 
-    def post() -> tuple[Mapping[str, str], bytes]:
+    def post() -> tuple[http.client.HTTPMessage, bytes]:
         connection.request("POST", path, body, dict(headers))
         answer = connection.getresponse()
         content = answer.read()

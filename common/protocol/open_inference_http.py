@@ -134,7 +134,8 @@ def json_object(body: bytes | memoryview) -> dict[str, Any]:
         read = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise _no_body("a JSON object in UTF-8", "something that is no JSON") from None
-    return _typed(read, dict, "body")
+    found: dict[str, Any] = _typed(read, dict, "body")
+    return found
 
 
 def request_from_http(

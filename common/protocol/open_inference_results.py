@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -118,18 +119,22 @@ def _value_outputs(results: Sequence[Result]) -> list[InferTensor]:
     ]
     outputs = [InferTensor(VALUES, _objects(documents))]
     for key in results[0].values if results else ():
-        column = [result.values.get(key) for result in results]
-        kinds = set(map(type, column))
-        if key == VALUES or len(kinds) != 1:
-            continue
-        if kinds == {str}:
-            outputs.append(tensor_of(key, _objects([text.encode() for text in column])))
-        elif kinds <= {bool, float} or (
-            kinds == {int} and all(-(1 << 63) <= x < 1 << 63 for x in column)
-        ):
-            dtype = {bool: np.bool_, float: np.float64, int: np.int64}[kinds.pop()]
-            outputs.append(InferTensor(key, np.array(column, dtype)))
+        column = _column([result.values.get(key) for result in results])
+        if key != VALUES and column is not None:
+            outputs.append(tensor_of(key, column))
     return outputs
+
+
+def _column(values: Sequence[Any]) -> Array | None:
+    """Returns the values of all rows as one array; None where they are not of one plain kind."""
+    kinds = set(map(type, values))
+    if kinds == {str}:
+        return _objects([text.encode() for text in values])
+    if kinds == {int} and all(-(1 << 63) <= number < 1 << 63 for number in values):
+        return np.array(values, np.int64)
+    if kinds in ({bool}, {float}):
+        return np.array(values, np.bool_ if kinds == {bool} else np.float64)
+    return None
 
 
 def _objects(elements: Sequence[bytes]) -> Array:

@@ -123,23 +123,23 @@ class InferenceService:
         await self._gate.settle()
 
     async def _server_live(self, _: GrpcCall) -> bytes:
-        return pb2.ServerLiveResponse(live=True).SerializeToString()
+        return _written(pb2.ServerLiveResponse(live=True))
 
     async def _server_ready(self, _: GrpcCall) -> bytes:
-        return pb2.ServerReadyResponse(ready=self._is_ready()).SerializeToString()
+        return _written(pb2.ServerReadyResponse(ready=self._is_ready()))
 
     async def _server_metadata(self, _: GrpcCall) -> bytes:
-        return pb2.ServerMetadataResponse(**server_metadata()).SerializeToString()
+        return _written(pb2.ServerMetadataResponse(**server_metadata()))
 
     async def _model_ready(self, call: GrpcCall) -> bytes:
         asked = _read(pb2.ModelReadyRequest, call)
         ready = self._models.is_ready(asked.name, asked.version)
-        return pb2.ModelReadyResponse(ready=ready).SerializeToString()
+        return _written(pb2.ModelReadyResponse(ready=ready))
 
     async def _model_metadata(self, call: GrpcCall) -> bytes:
         asked = _read(pb2.ModelMetadataRequest, call)
         found = asdict(self._models.metadata(asked.name, asked.version))
-        return pb2.ModelMetadataResponse(**found).SerializeToString()
+        return _written(pb2.ModelMetadataResponse(**found))
 
     async def _model_infer(self, call: GrpcCall) -> bytes:
         def answer() -> tuple[Inference, bytes]:
@@ -155,7 +155,7 @@ class InferenceService:
         asked = _read(pb2.RepositoryIndexRequest, call)
         _require_no_repository(asked.repository_name)
         listed = [asdict(one) for one in self._models.index(ready=asked.ready)]
-        return pb2.RepositoryIndexResponse(models=listed).SerializeToString()
+        return _written(pb2.RepositoryIndexResponse(models=listed))
 
     async def _load(self, call: GrpcCall) -> bytes:
         call.require_admin()
@@ -163,7 +163,7 @@ class InferenceService:
         _require_no_repository(asked.repository_name)
         parameters = parameters_of(asked.parameters)
         await self._work.run(None, lambda: self._models.load(asked.model_name, parameters))
-        return pb2.RepositoryModelLoadResponse().SerializeToString()
+        return _written(pb2.RepositoryModelLoadResponse())
 
     async def _unload(self, call: GrpcCall) -> bytes:
         call.require_admin()
@@ -172,7 +172,7 @@ class InferenceService:
         parameters = parameters_of(asked.parameters)
         parameters.pop("unload_dependents", None)  # no model here has any
         await self._work.run(None, lambda: self._models.unload(asked.model_name, parameters))
-        return pb2.RepositoryModelUnloadResponse().SerializeToString()
+        return _written(pb2.RepositoryModelUnloadResponse())
 
     async def _check(self, call: GrpcCall) -> bytes:
         # HealthCheckRequest is one text in field 1, as ModelReadyRequest's name is.
@@ -247,7 +247,7 @@ async def _no_streams(_: Any, context: Any) -> None:
 
 def _read(kind: type[M], call: GrpcCall) -> M:
     try:
-        return kind.FromString(call.message)
+        read: M = kind.FromString(call.message)
     except DecodeError:
         raise MessageError(
             "message",
@@ -255,6 +255,12 @@ def _read(kind: type[M], call: GrpcCall) -> M:
             found="bytes that are none",
             remedy="See the Open Inference Protocol.",
         ) from None
+    return read
+
+
+def _written(message: Message) -> bytes:
+    written: bytes = message.SerializeToString()
+    return written
 
 
 def _require_no_repository(name: str) -> None:
