@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from common.adapters.folder import (
+    BASE,
     CONFIG,
     WEIGHTS,
     kind_of,
@@ -37,6 +38,17 @@ __all__ = ["Factors", "LoraUpdate", "read_update", "update_frame", "update_of", 
 _TENSOR = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
 _IN_FRAME = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])")
 _HEAD = "head."
+# The base's name and the tokenizer; whatever else lies in a site's folder stays there.
+_KEPT = (
+    BASE,
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "chat_template.jinja",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,13 +199,11 @@ def write_update(
         "alpha_pattern": {},
     }
     head = load_head(like, hidden_size=update.head["weight"].shape[1]) if update.head else None
-    names = {path.name for path in like.iterdir() if path.suffix != ".safetensors"}
     folder.mkdir(parents=True, exist_ok=True)
+    remove_saved(folder)
     if folder.resolve() != like.resolve():
-        remove_saved(folder)
-        for name in sorted(names - {CONFIG}):
-            if (like / name).is_file():
-                shutil.copyfile(like / name, folder / name)
+        for path in sorted(path for pattern in _KEPT for path in like.glob(pattern)):
+            shutil.copyfile(path, folder / path.name)
     save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
     write_settings(settings, folder)
     if head is not None:

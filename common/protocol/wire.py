@@ -191,9 +191,9 @@ class FrameWire:
     Args:
         rank: This process in the linkage.
         site: Its name in the frames that it sends.
-        send: Takes a rank and a frame, and brings the frame there.
+        send: Takes a rank and a frame, and brings the frame there, once and in order.
         receive: Takes a rank and seconds; returns the next frame from there, or None if
-            none came in that time.
+            none came in that time. Either may raise OSError where the rank is gone.
         timeout_s: Longest time that one process may take to compute its part and answer.
     """
 
@@ -209,6 +209,7 @@ class FrameWire:
         self.rank = rank
         self._site, self._send, self._receive = site, send, receive
         self._timeout_s = timeout_s
+        self._lost: set[int] = set()
 
     def send(self, rank: int, message: Message) -> None:
         """Sends through the caller's function."""
@@ -216,7 +217,11 @@ class FrameWire:
         if message.tensor is not None:
             tensors["payload"] = array_of(message.tensor)
         frame = GradientFrame(message.round, self._site, message.n_samples, tensors)
-        self._send(rank, frame)
+        if rank not in self._lost:
+            try:
+                self._send(rank, frame)
+            except OSError as error:
+                self._lose(rank, error)
 
     def receive(self, rank: int, *, patience: int) -> Message | None:
         """Returns the next message from `rank`; None if none came.
@@ -224,8 +229,15 @@ class FrameWire:
         Raises:
             MessageError: What came is no message of a joint training.
         """
-        frame = self._receive(rank, self._timeout_s * patience)
+        if rank in self._lost:
+            return None
+        try:
+            frame = self._receive(rank, self._timeout_s * patience)
+        except OSError as error:
+            frame = None
+            self._lose(rank, error)
         if frame is None:
+            self._lost.add(rank)
             return None
         header = np.asarray(frame.tensors.get("header", ()))
         if header.dtype != np.int64 or header.shape != (_HEADER,):
@@ -240,6 +252,10 @@ class FrameWire:
 
     def flush(self, *, lost: Collection[int]) -> None:
         """Nothing waits here: the caller's function has taken it."""
+
+    def _lose(self, rank: int, error: OSError) -> None:
+        self._lost.add(rank)
+        _log.debug("rank %d does not answer: %s", rank, type(error).__name__)
 
 
 def _header(message: Message) -> Tensor:

@@ -21,7 +21,7 @@ from tests.common.protocol.joint_sites import (
     largest_difference,
     trained_alone,
 )
-from tests.common.protocol.mailboxes import Mailboxes, at_once
+from tests.common.protocol.mailboxes import Died, Mailboxes, at_once
 from tests.tiny_bert import make_tiny_bert
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -201,7 +201,7 @@ class TestFrames:
             lambda: _joined(linkage, networks[1], boxes.wire(1), "head"),
         )
         for i in range(2):
-            outcomes = _both_step(trainings, i)
+            outcomes = _all_step(trainings, i)
         assert isinstance(outcomes[0], ExchangeError)
         assert outcomes[0].subject == "site head"
         assert [training.done for training in trainings] == [1, 2]
@@ -211,12 +211,47 @@ class TestFrames:
         at_once(*(lambda r=r: trainings[r].rejoin(fresh.wire(r)) for r in (0, 1)))
         assert [training.done for training in trainings] == [1, 1]
         for i in (1, 2):
-            _both_step(trainings, i)
+            _all_step(trainings, i)
         expected = trained_alone(3)[0]
         together = networks[0].parameters() | {
             name: value for name, value in networks[1].parameters().items() if "head" in name
         }
         assert largest_difference(together, expected) < 1e-6
+
+    @pytest.mark.parametrize(
+        ("site", "message"), [(s, m) for s, n in enumerate((5, 5, 6)) for m in range(n)]
+    )
+    def test_a_site_may_die_before_any_of_its_messages(self, site, message):
+        """In round 1. The others end it together; all meet again, and nothing is amiss.
+
+        Who had heard everybody's last vote goes on, and learns of it in the next round.
+        """
+        linkage = Linkage(INPUTS, {name: tuple(ranks) for name, ranks in THREE.items()})
+        n_messages = (5, 5, 6)  # in a round: activations or gradients, then 4 votes
+        boxes = Mailboxes(3, dies=(site, 4 + n_messages[site] + message))  # 4 in joining
+        networks = [Networks() for _ in range(3)]
+        trainings = at_once(
+            *(
+                lambda r=r, name=name: _joined(linkage, networks[r], boxes.wire(r), name)
+                for r, name in enumerate(THREE)
+            )
+        )
+        outcomes = at_once(*(lambda t=t: [_step(t, i) for i in range(3)] for t in trainings))
+        assert isinstance(outcomes.pop(site), Died)
+        assert {error.subject for error in outcomes} == {f"site {linkage.site(site)}"}
+        assert {training.done for training in trainings} <= {1, 2}
+        fresh = Mailboxes(3)
+        at_once(*(lambda r=r: trainings[r].rejoin(fresh.wire(r)) for r in range(3)))
+        (done,) = {training.done for training in trainings}
+        for i in range(done, 3):
+            _all_step(trainings, i)
+        together = {
+            key: value
+            for network, name in zip(networks, THREE, strict=True)
+            for key, value in network.parameters().items()
+            if key.startswith(name)
+        }
+        assert largest_difference(together, trained_alone(3)[0]) < 1e-6
 
     def test_sites_at_different_rounds_are_refused(self):
         linkage = Linkage(INPUTS, {name: tuple(ranks) for name, ranks in TWO.items()})
@@ -323,8 +358,12 @@ def _joined(linkage, networks, wire, *names, done=0):
     return JointTraining(linkage, networks.stages(*names), wire, done=done)
 
 
-def _both_step(trainings, i):
-    return at_once(*(lambda t=t: t.step(batch(i), n_samples=8) for t in trainings))
+def _all_step(trainings, i):
+    return at_once(*(lambda t=t: _step(t, i) for t in trainings))
+
+
+def _step(training, i):
+    return training.step(batch(i), n_samples=8)
 
 
 def _small(*, seed, text):

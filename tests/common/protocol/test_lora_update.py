@@ -116,6 +116,22 @@ class TestFolders:
         twice = {layer: 2 * factors.product() for layer, factors in update.layers.items()}
         assert distance(read_update(tmp_path / "all"), twice) < 1e-6
 
+    def test_a_head_that_is_left_out_does_not_stay(self, folders, tmp_path):
+        update = read_update(folders[0])
+        write_update(update, tmp_path / "all", like=folders[0])
+        headless = LoraUpdate(update.layers)
+        write_update(headless, tmp_path / "all", like=tmp_path / "all")
+        assert read_update(tmp_path / "all").head == {}
+
+    def test_a_sites_other_files_stay_with_it(self, folders, tmp_path):
+        (folders[0] / "patients.csv").write_text("private")
+        write_update(read_update(folders[0]), tmp_path / "all", like=folders[0])
+        (folders[0] / "patients.csv").unlink()
+        names = {path.name for path in (tmp_path / "all").iterdir()}
+        assert {"adapter_config.json", "adapter_model.safetensors", "base.json"} <= names
+        assert "vocab.txt" in names or "tokenizer.json" in names
+        assert "patients.csv" not in names
+
     def test_layers_of_smaller_rank_are_filled(self, folders, tmp_path):
         update = read_update(folders[0])
         layers = dict(update.layers)
