@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,7 @@ class Database:
         self._idle: deque[sqlite3.Connection] = deque()
         self._inherited: deque[sqlite3.Connection] = deque()
         self._process_id = os.getpid()
+        self._writers = (self._process_id, threading.Lock())
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if path.exists():
@@ -101,7 +103,7 @@ class Database:
             OverloadError: Other writers keep the file busy.
             StoreError: The file cannot be written.
         """
-        with self._connection() as connection:
+        with self._turn(), self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -196,6 +198,20 @@ class Database:
                     connection.close()
                 else:
                     self._idle.append(connection)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Lets this process's threads write in turn: SQLite's own waiting sleeps up to 0.1 s."""
+        process_id, turn = self._writers
+        if process_id != os.getpid():  # a lock that was held at a fork stays held in the child
+            turn = threading.Lock()
+            self._writers = (os.getpid(), turn)
+        if not turn.acquire(timeout=self._busy_s):
+            raise self._overloaded("others writing all that time")
+        try:
+            yield
+        finally:
+            turn.release()
 
     def _take(self) -> sqlite3.Connection:
         """Returns an open connection that nobody else uses."""
