@@ -143,7 +143,6 @@ class Keeper:
         """Kills the replica, which works on and on for nobody."""
         actor = self._actor
         if actor is not None:
-            _log.warning("a model did not end when its call was given up; its replica is replaced")
             self._ray.kill(actor)
 
     def _run(self) -> None:
@@ -277,7 +276,8 @@ class Keeper:
         self._replaced += 1
         self._reason = reason
         self._state = "starting"
-        _log.warning("a replica is replaced: %s", reason)
+        if not self._queue.closing:
+            _log.warning("a replica is replaced: %s", reason)
 
 
 def _pause_s(failures: int) -> float:

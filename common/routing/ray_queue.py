@@ -8,6 +8,7 @@ the queue, so that nothing is lost.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -22,6 +23,8 @@ from common.routing.engine import Call, EngineLoad
 from common.task import Result
 
 __all__ = ["CallQueue", "Ticket", "Worker"]
+
+_log = logging.getLogger(__name__)
 
 _LOOK_S = 0.05  # how soon a cancellation is seen: it is an event of the caller's, not ours
 _MOST_ATTEMPTS = 3
@@ -309,6 +312,7 @@ class CallQueue:
                 worker.give_up(ticket.number)
         elif ticket.number is not None and now_s > ticket.unwanted_s + self._patience_s:
             ticket.unwanted_s = now_s
+            _log.warning("a model goes on though its call was given up: its replica is killed")
             worker.end_replica()
 
 

@@ -7,10 +7,12 @@ sends nothing to anybody: usage statistics are off.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -20,10 +22,16 @@ from types import ModuleType
 
 from common.errors import SettingsError
 from common.optional import require
+from common.routing.process_tree import ProcessWatch, children_of
 
 __all__ = ["RaySession"]
 
+_log = logging.getLogger(__name__)
+
 _LOOPBACK = "127.0.0.1"
+_REACH_S = 5.0
+_END_S = 10.0
+_ENABLE_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray 2.60 keeps to loopback
 _STORE_BYTES = 512 << 20
 # Ray reads these when it is first imported. It prints deaths of workers to standard output,
 # where commands write their JSON; the keepers log them.
@@ -55,13 +63,15 @@ class RaySession:
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         if address is None:
-            # Ray 2.60 takes "loopback only" from this variable, when it is first imported.
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+            os.environ[_ENABLE_CLUSTER] = "0"
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        else:
+            _require_answer(address)
         self.ray: ModuleType = require("ray", extra="ray")
         if self.ray.is_initialized():
             raise _twice()
         self.folder: Path | None = None
+        self._processes: set[int] = set()
         with _own_signal_handler():
             if address is None:
                 self._start(cpus, resources)
@@ -70,13 +80,17 @@ class RaySession:
 
     def close(self) -> None:
         """Disconnects; ends what was started here, and returns when it has ended."""
+        watch = ProcessWatch(self._processes)
         self.ray.shutdown(wait_for_processes=True)
+        if killed := watch.end(wait_s=_END_S):
+            _log.warning("%d processes of Ray had to be killed", killed)
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _start(self, cpus: float, resources: dict[str, float]) -> None:
         # Ray opens the folder that it is given to everybody, so it gets one inside of ours.
-        self.folder = Path(tempfile.mkdtemp(prefix="tandem-ray-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="tandem-ray-", dir=_short_folder()))
+        before = children_of(os.getpid())
         self.ray.init(
             address="local",
             num_cpus=max(os.cpu_count() or 1, -int(-cpus // 1)),
@@ -86,8 +100,9 @@ class RaySession:
             log_to_driver=False,
             logging_level="ERROR",
             _node_ip_address=_LOOPBACK,
-            _temp_dir=str(self.folder / "ray"),
+            _temp_dir=str(self.folder / "r"),
         )
+        self._processes = children_of(os.getpid()) - before
         if self.ray.util.get_node_ip_address() != _LOOPBACK:
             self.close()
             raise SettingsError(
@@ -109,21 +124,55 @@ class RaySession:
                 "makes it), or set RAY_AUTH_MODE=disabled for one that asks for none.",
             ) from error
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise SettingsError(
-                "Ray cluster",
-                expected="one that answers at ray_address",
-                found=type(error).__name__,
-                remedy="Start it with ray start --head, or leave ray_address empty.",
-            ) from error
+            raise _no_cluster(type(error).__name__) from error
+
+
+def _short_folder() -> str:
+    """Returns where temporary files go, or /tmp where that name is long.
+
+    Ray adds 87 characters for its sockets, whose names may have 107 (unix(7)).
+    """
+    usual = tempfile.gettempdir()
+    return usual if len(usual) <= 20 else "/tmp"  # noqa: S108  # a folder of our own in it
 
 
 @contextmanager
 def _own_signal_handler() -> Iterator[None]:
     """Keeps what this process does at SIGTERM: ray.init would put its own exit there."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _require_answer(address: str) -> None:
+    """Looks whether anybody answers: Ray itself would try for minutes."""
+    if os.environ.get(_ENABLE_CLUSTER) == "0":
+        raise SettingsError(
+            "Ray",
+            expected="a process that has not started Ray for itself",
+            found="one that has, on loopback",
+            remedy="Join the cluster from a new process.",
+        )
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()) or "/" in host:
+        raise _no_cluster("no host and port")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(type(error).__name__) from error
+
+
+def _no_cluster(found: str) -> SettingsError:
+    return SettingsError(
+        "Ray cluster",
+        expected="one that answers at ray_address, a host and port",
+        found=found,
+        remedy="Start it with ray start --head, give every machine its token, or leave "
+        "ray_address empty.",
+    )
 
 
 def _twice() -> SettingsError:
