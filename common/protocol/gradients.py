@@ -86,7 +86,7 @@ class JointTraining:
     and replicas take the parameters of the first lane.
 
     Raises:
-        InputError: The stages are not those that stand here.
+        InputError: The stages are not those that stand here, or the type is another.
         ExchangeError: A site is absent, at a round that cannot be undone, or unlike its
             replicas.
     """
@@ -103,7 +103,7 @@ class JointTraining:
         self._rank = 0 if wire is None else wire.rank
         _require_stages(linkage, stages, self._rank, wire)
         self._linkage, self._stages, self._wire = linkage, dict(stages), wire
-        self._dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+        self._dtype = _type_named(dtype)
         self._done = done
         self._before: Snapshot | None = None
         self._broken = False
@@ -237,6 +237,18 @@ class JointTraining:
         site = f"site {self._linkage.site(fault.rank, fault.stage)}"
         error = _rolled_back(site, self._done, fault.reason)
         raise error from current.error
+
+
+def _type_named(dtype: str) -> torch.dtype:
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if dtype not in known:
+        raise InputError(
+            "type between processes",
+            expected=" or ".join(known),
+            found=repr(dtype),
+            remedy="Name one of them; bfloat16 halves the traffic and rounds.",
+        )
+    return known[dtype]
 
 
 def _require_stages(

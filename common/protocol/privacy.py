@@ -106,8 +106,8 @@ class PrivateTraining:
         n_samples: Records in the data, each one row of a batch.
         batch_size: Records per step on average; the batches are Poisson draws.
         settings: Clipping, noise, delta.
-        generator: Of the noise; one seeded by the system without it. Fixed seeds are for
-            tests: who knows the seed can take the noise off again.
+        generator: Of the noise, on the network's device; one seeded by the system without
+            it. Fixed seeds are for tests: who knows the seed can take the noise off again.
 
     Raises:
         MissingExtraError: opacus is not installed.
@@ -142,7 +142,7 @@ class PrivateTraining:
                 data_loader=loader,
                 noise_multiplier=settings.noise_multiplier,
                 max_grad_norm=settings.max_grad_norm,
-                noise_generator=generator or _seeded(),
+                noise_generator=generator or _seeded(_device_of(network)),
                 wrap_model=False,
             )
         except (ValueError, NotImplementedError) as error:
@@ -314,8 +314,12 @@ def noise_for(
     return noise
 
 
-def _seeded() -> torch.Generator:
-    generator = torch.Generator()
+def _device_of(network: nn.Module) -> torch.device:
+    return next(p.device for p in network.parameters() if p.requires_grad)
+
+
+def _seeded(device: torch.device | str = "cpu") -> torch.Generator:
+    generator = torch.Generator(device)
     generator.seed()  # from the system's source, whatever torch.manual_seed() was given
     return generator
 

@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from common.errors import ExchangeError
 from common.protocol.gradients import JointTraining, Stage
 from common.protocol.linkage import Linkage
 from common.protocol.wire import GroupWire
+from common.tuning.checkpoints import optimizer_tensors, restore_optimizer
 from tests.common.protocol.joint_sites import INPUTS, Networks, batch
 
 ROOT = Path(__file__).parents[3]
@@ -32,16 +33,20 @@ def run_processes(folder: Path, jobs: list[dict[str, Any]], *, n_processes: int)
     """Runs the jobs, one after the other, on the same processes; returns their exit codes."""
     (folder / "jobs.json").write_text(json.dumps(jobs))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", __name__, str(folder), str(rank), str(n_processes)],
-            cwd=ROOT,
-            env=environment,
+
+    def start(rank: int, meeting: str) -> subprocess.Popen[bytes]:
+        arguments = [str(folder), str(rank), str(n_processes), meeting]
+        return subprocess.Popen(
+            [sys.executable, "-m", __name__, *arguments], cwd=ROOT, env=environment
         )
-        for rank in range(n_processes)
-    ]
+
+    started = [start(rank, "meeting") for rank in range(n_processes)]
     try:
-        hung = {rank for job in jobs if job.get("act") == "stop" for rank in [job["actor"]]}
+        for job in jobs:
+            if job.get("again"):
+                started[job["actor"]].wait(timeout=60)
+                started[job["actor"]] = start(job["actor"], "meeting-again")
+        hung = {job["actor"] for job in jobs if job.get("act") == "stop"}
         for rank, process in enumerate(started):
             if rank not in hung:
                 process.wait(timeout=60)
@@ -58,17 +63,59 @@ def seen(folder: Path, job: int, rank: int) -> dict[str, Any]:
     return found
 
 
-def main(folder: Path, rank: int, n_processes: int) -> None:
+def main(folder: Path, rank: int, n_processes: int, meeting: str) -> None:
     torch.set_num_threads(1)
+    _meet(folder / meeting, rank, n_processes)
+    for number, job in enumerate(json.loads((folder / "jobs.json").read_text())):
+        if job.get("again"):
+            _do_again(job, folder, rank, restarted=meeting == "meeting-again")
+        else:
+            _do(job, folder / f"{number}-{rank}", rank)
+
+
+def _meet(place: Path, rank: int, n_processes: int) -> None:
     dist.init_process_group(
         "gloo",
         rank=rank,
         world_size=n_processes,
-        init_method=f"file://{folder / 'meeting'}",
+        init_method=f"file://{place}",
         timeout=timedelta(seconds=30),
     )
-    for number, job in enumerate(json.loads((folder / "jobs.json").read_text())):
-        _do(job, folder / f"{number}-{rank}", rank)
+
+
+def _do_again(job: dict[str, Any], folder: Path, rank: int, *, restarted: bool) -> None:
+    """Trains; the process `actor` is killed at round `at`, comes again, and all go on.
+
+    Every site keeps a checkpoint of its last round, as one outside a test would.
+    """
+    linkage = Linkage(INPUTS, {name: tuple(ranks) for name, ranks in job["ranks"].items()})
+    networks = Networks()
+    (name,) = linkage.stages_of(rank)
+    module, stage = getattr(networks, name), networks.stages(name)[name]
+    kept, done = folder / f"kept-{rank}.safetensors", 0
+    if restarted:
+        tensors = load_file(str(kept))
+        done = int(tensors.pop("done"))
+        moments = {key: tensors.pop(key) for key in list(tensors) if "|" in key}
+        module.load_state_dict(tensors)
+        restore_optimizer(module, stage.optimizer, moments)
+    training = JointTraining(linkage, {name: stage}, GroupWire(timeout_s=20), done=done)
+    while training.done < job["rounds"]:
+        if training.done == job["at"] and rank == job["actor"] and not restarted:
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            training.step(batch(training.done), n_samples=8)
+        except ExchangeError:
+            n_processes = dist.get_world_size()
+            dist.destroy_process_group()
+            _meet(folder / "meeting-again", rank, n_processes)
+            training.rejoin(GroupWire(timeout_s=20))
+        else:
+            moments = optimizer_tensors(module, stage.optimizer)
+            state = {**module.state_dict(), **moments, "done": torch.tensor(training.done)}
+            save_file(state, str(kept))
+    weights = {f"{name}.{key}": value for key, value in module.state_dict().items()}
+    save_file(weights, str(folder / f"0-{rank}.safetensors"))
 
 
 def _do(job: dict[str, Any], out: Path, rank: int) -> None:
@@ -137,4 +184,4 @@ def _act(act: str, rows: dict[str, torch.Tensor], stages: dict[str, Stage]) -> N
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

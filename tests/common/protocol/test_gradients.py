@@ -139,6 +139,8 @@ class TestOneProcess:
             JointTraining(Linkage(INPUTS, {k: tuple(v) for k, v in TWO.items()}), stages)
         with pytest.raises(InputError):
             JointTraining(ALONE, Networks().stages()).step(batch(0), n_samples=0)
+        with pytest.raises(InputError):
+            JointTraining(ALONE, Networks().stages(), dtype="float16")
 
 
 class TestFrames:
@@ -349,9 +351,16 @@ class TestProcesses:
             assert told["done"] == 2
             assert max(told["seconds"]) < 25  # far less than the timeout of the killed one
 
+    def test_a_killed_site_comes_again_and_training_ends_as_if_nothing_had_been(self, tmp_path):
+        """It starts from its checkpoint; the others form a new group and rejoin."""
+        job = {"ranks": THREE, "rounds": 5, "at": 2, "actor": 1, "again": True}
+        assert run_processes(tmp_path, [job], n_processes=3) == [0, 0, 0]
+        assert largest_difference(_weights(tmp_path, 0, n_processes=3), trained_alone(5)[0]) < 1e-6
 
-def _weights(folder, job):
-    return load_file(folder / f"{job}-0.safetensors") | load_file(folder / f"{job}-1.safetensors")
+
+def _weights(folder, job, *, n_processes=2):
+    files = [load_file(folder / f"{job}-{rank}.safetensors") for rank in range(n_processes)]
+    return {name: tensor for file in files for name, tensor in file.items()}
 
 
 def _joined(linkage, networks, wire, *names, done=0):
