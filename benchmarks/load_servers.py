@@ -1,4 +1,4 @@
-"""The two servers that `serving.load` compares: `tandem serve`, and BentoML beside it."""
+"""The servers that `serving.load` compares: `tandem serve`, BentoML and Ray Serve."""
 
 from __future__ import annotations
 
@@ -73,34 +73,38 @@ def serve_tandem(home: Path, *, batch: int) -> Iterator[LoadedServer]:
 
 
 @contextmanager
-def serve_peer(python: str, folder: Path, settings: Mapping[str, Any]) -> Iterator[LoadedServer]:
-    """Runs BentoML inside the block.
+def serve_peer(
+    name: str, python: str, folder: Path, settings: Mapping[str, Any]
+) -> Iterator[LoadedServer]:
+    """Runs BentoML or Ray Serve inside the block.
 
     Args:
-        python: Interpreter of an environment with bentoml, torch and transformers.
-        folder: An empty folder for its log.
-        settings: What `bentoml_peer.py` reads.
+        name: "BentoML" or "Ray Serve".
+        python: Interpreter of an environment with it, torch and transformers.
+        folder: For its log and files.
+        settings: What `bentoml_peer.py` or `ray_serve_peer.py` reads.
     """
-    port = _free_port()
+    port, scripts = _free_port(), Path(__file__).parent
     environment = {
-        **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        "TANDEM_PEER": json.dumps(dict(settings)),
+        **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        "TANDEM_PEER": json.dumps({**settings, "port": port}),
         "BENTOML_DO_NOT_TRACK": "True",
         "BENTOML_HOME": str(folder / "bentoml"),
+        "RAY_USAGE_STATS_ENABLED": "0",
         "HF_HUB_OFFLINE": "1",
     }
-    script = Path(__file__).with_name("bentoml_peer.py")
-    command = [python, "-m", "bentoml", "serve", f"{script.stem}:Encoder"]
-    command += ["--working-dir", str(script.parent), "--host", "127.0.0.1", "--port", str(port)]
-    with _running(command, environment, folder / "peer.txt") as process:
-        _wait(process, port, "/readyz", folder / "peer.txt")
-        yield LoadedServer(
-            process.pid,
-            port,
-            "/embed",
-            {"Content-Type": "application/json"},
-            json.dumps({"texts": ["{text}"]}),
-        )
+    if name == "BentoML":
+        command = [python, "-m", "bentoml", "serve", "bentoml_peer:Encoder"]
+        command += ["--working-dir", str(scripts), "--host", "127.0.0.1", "--port", str(port)]
+        ready = "/readyz"
+    else:
+        command, ready = [python, str(scripts / "ray_serve_peer.py")], "/embed"
+    log = folder / f"{name}.txt"
+    with _running(command, environment, log) as process:
+        _wait(process, port, ready, log)
+        headers = {"Content-Type": "application/json"}
+        body = json.dumps({"texts": ["{text}"]})
+        yield LoadedServer(process.pid, port, "/embed", headers, body)
 
 
 def resident_bytes(pid: int) -> int:

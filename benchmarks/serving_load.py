@@ -1,18 +1,20 @@
-"""`serving.load`: `tandem serve` under 200 clients that never pause, beside BentoML.
+"""`serving.load`: `tandem serve` under 200 clients that never pause, beside BentoML and Ray Serve.
 
-Both servers embed texts with the same bundled MiniLM on the cores of this machine, which the
+All servers embed texts with the same bundled MiniLM on the cores of this machine, which the
 clients share; no two requests ask about the same text, so that no cache answers. Ours runs
-with all that it has: keys, audit log, result cache, telemetry; BentoML with its adaptive
-batching.
+with all that it has: keys, audit log, result cache, telemetry; the peers with their batching
+on, and none of these.
 
 1. The hold: all clients on ours for five minutes. Rows: requests/s, p50 and p99 (ms), errors
    (answers other than 200), lost (connections broken or silent), and `memory growth`: the
    slope of the server's resident memory after a warm-up, times the time, over its start.
-2. The comparison: both servers are up; short segments in turn, the same clients. Rows:
-   requests/s and latencies of each side, median over segments with quartiles.
+2. The comparison, with one peer after the other: both servers are up; short segments in
+   turn, the same clients. Rows ("beside <peer>"): requests/s and latencies of each side,
+   median over segments with quartiles. `requests_per_s_vs_peer` is against the faster peer.
 
-BentoML needs an environment of its own: TANDEM_BENTOML_PYTHON names its interpreter; without
-it these rows are left out, and the note says so.
+A peer needs an environment of its own (torch and transformers beside it), whose interpreter
+TANDEM_BENTOML_PYTHON or TANDEM_RAY_SERVE_PYTHON names; without it its rows are left out, and
+the note says so.
 """
 
 from __future__ import annotations
@@ -33,12 +35,14 @@ import numpy as np
 
 from benchmarks.load_client import Load
 from benchmarks.load_servers import LoadedServer, resident_bytes, serve_peer, serve_tandem
-from benchmarks.suite import Outcome, Role, Row
+from benchmarks.suite import Outcome, Role, Row, Verdict
 
 __all__ = ["load"]
 
 _CONFIG = Path(__file__).parent / "configs" / "serving.load.json"
-_PYTHON = "TANDEM_BENTOML_PYTHON"
+_OURS = "tandem serve"
+_PYTHONS = {"BentoML": "TANDEM_BENTOML_PYTHON", "Ray Serve": "TANDEM_RAY_SERVE_PYTHON"}
+_HEADLINES = {"BentoML": "vs_bentoml", "Ray Serve": "vs_ray_serve"}
 _TEXTS = 10_000_000  # numbers kept apart for each load
 _GROWTH = 0.05
 
@@ -125,32 +129,45 @@ def load(_data: Path | None, *, quick: bool) -> Outcome:
         ours = stack.enter_context(serve_tandem(home, batch=config["batch"]))
         loads.run(ours, config["start_s"])
         held = loads.run(ours, config["hold_s"])
-        segments = {"tandem serve": [held], "BentoML": []}
-        if _PYTHON in os.environ:
-            peer = stack.enter_context(_peer(Path(home), config["peer"]))
-            segments = _compare(loads, {"tandem serve": ours, "BentoML": peer}, config)
+        compared = {
+            peer: _beside(peer, loads, ours, config, home)
+            for peer, python in _PYTHONS.items()
+            if python in os.environ
+        }
     growth = _growth(held.memory, config["warm_up_s"])
-    rows = _hold_rows(held, growth) + _comparison_rows(segments)
-    headlines = {
-        "requests_per_s_vs_peer": _ratio(segments),
+    ratios = {peer: _ratio(segments) for peer, segments in compared.items()}
+    headlines: dict[str, float | None] = {
+        "requests_per_s_vs_peer": min(ratios.values(), default=None),
+        **{key: ratios.get(peer) for peer, key in _HEADLINES.items()},
         "errors": float(held.errors),
         "lost": float(held.lost),
         "memory_growth": growth,
     }
-    good = _met(headlines)
-    return Outcome(
-        rows, headlines, "exceeded" if good else "not shown", _note(headlines), config=config
-    )
+    rows = _hold_rows(held, growth)
+    for peer, segments in compared.items():
+        rows += _comparison_rows(peer, segments)
+    verdict: Verdict = "exceeded" if _met(headlines) else "not shown"
+    return Outcome(rows, headlines, verdict, _note(headlines), config=config)
 
 
-def _peer(folder: Path, settings: Mapping[str, Any]) -> Any:
+def _beside(
+    peer: str, loads: _Loads, ours: LoadedServer, config: Mapping[str, Any], home: Path
+) -> dict[str, list[_Seen]]:
+    """Runs one peer, loads it and ours in turn, and ends it."""
+    base = home / "base"
+    if not base.exists():
+        _save_base(base)
+    settings = {**config["peers"][peer], "folder": str(base)}
+    with serve_peer(peer, os.environ[_PYTHONS[peer]], home, settings) as server:
+        return _compare(loads, {_OURS: ours, peer: server}, config)
+
+
+def _save_base(folder: Path) -> None:
     from common.backbones import load_backbone
 
-    base = folder / "base"
     backbone = load_backbone("minilm")
-    backbone.model.save_pretrained(base)
-    backbone.tokenizer.save_pretrained(base)
-    return serve_peer(os.environ[_PYTHON], folder, {**settings, "folder": str(base)})
+    backbone.model.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
 
 
 def _compare(
@@ -175,11 +192,10 @@ def _growth(memory: Sequence[tuple[float, int]], warm_up_s: float) -> float:
     return float(slope * (times[-1] - times[0]) / start)
 
 
-def _ratio(segments: Mapping[str, Sequence[_Seen]]) -> float | None:
-    if not segments["BentoML"]:
-        return None
-    pairs = zip(segments["tandem serve"], segments["BentoML"], strict=True)
-    return float(np.median([ours.per_s / peer.per_s for ours, peer in pairs]))
+def _ratio(segments: Mapping[str, Sequence[_Seen]]) -> float:
+    ours, peer = segments.values()
+    pairs = zip(ours, peer, strict=True)
+    return float(np.median([one.per_s / other.per_s for one, other in pairs]))
 
 
 def _hold_rows(held: _Seen, growth: float) -> list[Row]:
@@ -193,17 +209,15 @@ def _hold_rows(held: _Seen, growth: float) -> list[Row]:
         ("memory growth", growth, "1"),
     ]
     return [
-        Row("tandem serve", "hold", metric, value, None, None, unit, "ours")
+        Row(_OURS, "hold", metric, value, None, None, unit, "ours")
         for metric, value, unit in figures
     ]
 
 
-def _comparison_rows(segments: Mapping[str, Sequence[_Seen]]) -> list[Row]:
+def _comparison_rows(peer: str, segments: Mapping[str, Sequence[_Seen]]) -> list[Row]:
     rows = []
     for name, seen in segments.items():
-        role: Role = "ours" if name == "tandem serve" else "peer"
-        if not seen or not segments["BentoML"]:
-            continue
+        role: Role = "ours" if name == _OURS else "peer"
         figures = {
             ("requests", "1/s"): [one.per_s for one in seen],
             ("p50", "ms"): [float(np.percentile(one.milliseconds, 50)) for one in seen],
@@ -213,7 +227,7 @@ def _comparison_rows(segments: Mapping[str, Sequence[_Seen]]) -> list[Row]:
         }
         for (metric, unit), values in figures.items():
             low, median, high = (float(q) for q in np.percentile(values, (25, 50, 75)))
-            rows.append(Row(name, "segments in turn", metric, median, low, high, unit, role))
+            rows.append(Row(name, f"beside {peer}", metric, median, low, high, unit, role))
     return rows
 
 
@@ -224,8 +238,11 @@ def _met(headlines: Mapping[str, float | None]) -> bool:
 
 
 def _note(headlines: Mapping[str, float | None]) -> str:
-    if headlines["requests_per_s_vs_peer"] is None:
-        return f"BentoML did not run: {_PYTHON} names no interpreter."
-    if _met(headlines):
-        return "No error, none lost, memory flat, and more requests a second than BentoML."
-    return "A target is missed: see the headlines."
+    absent = [name for peer, name in _PYTHONS.items() if headlines[_HEADLINES[peer]] is None]
+    beaten = [peer for peer, key in _HEADLINES.items() if (headlines[key] or 0.0) > 1]
+    note = f"More requests a second than {' and '.join(beaten) or 'no peer'}."
+    if headlines["errors"] or headlines["lost"]:
+        note += " Requests failed or were lost."
+    if (headlines["memory_growth"] or 0.0) >= _GROWTH:
+        note += " Memory grew."
+    return note + "".join(f" A peer did not run: {name} names no interpreter." for name in absent)

@@ -74,8 +74,9 @@ class AuditReport:
 def chained(members: Mapping[str, Any], before: ChainPlace) -> tuple[str, ChainPlace]:
     """Returns the line, without its end, of the record that follows `before`, and its place."""
     record = {"format": FORMAT, "sequence": before.sequence + 1, **members, "previous": before.hash}
-    place = ChainPlace(before.sequence + 1, _hash_of(record))
-    return _canonical({**record, "hash": place.hash}), place
+    written = _canonical(record)
+    place = ChainPlace(before.sequence + 1, hashlib.sha256(written.encode()).hexdigest())
+    return f'{written[:-1]},"hash":"{place.hash}"}}', place
 
 
 def audit_files(folder: Path) -> list[Path]:
