@@ -154,7 +154,11 @@ def _pixels(rows: Any) -> Array:
 def _load_picture(path: Path, resolution: int | None) -> Array:
     from PIL import Image as Picture
 
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError:  # a name longer than any file's
+        is_there = False
+    if not is_there:
         raise MissingInputError(
             "picture",
             expected="an image file",

@@ -66,7 +66,7 @@ MAX_BYTES = 1 << 20
 ROOM_BYTES = 3 << 30  # of address space beyond what the process has when it starts
 INTERESTING = [0, 1, -1, 2, 7, 64, 127, 128, 255, 1 << 16, (1 << 31) - 1, 1 << 31, 1 << 32]
 INTERESTING += [(1 << 63) - 1, 1 << 63, (1 << 64) - 1, 10**400, 0.5, -0.0, 1e308]
-ODD_VALUES = [None, True, False, "", "a" * 70, "../x", "\ud800", "\0", [], {}, [[]], {"": None}]
+ODD_VALUES = [None, True, False, "", "a" * 5000, "../x", "\ud800", "\0", [], {}, [[]], {"": None}]
 DTYPES = ["float32", "float16", "bfloat16", "bool", "str", "int64", "object", "<f4", ""]
 TOKENS = [b"NaN", b"Infinity", b"1e999", b"\\ud800", b"[" * 80, b'"', b"{}", b"null", b"\xff"]
 

@@ -108,9 +108,10 @@ def test_faulty_forms_are_refused(form: dict) -> None:
         task_from_dict(form)
 
 
-def test_an_absent_picture_is_named_as_such() -> None:
+@pytest.mark.parametrize("name", ["nowhere.png", "a" * 5000, "\0", "a/" * 3000, "\ud800"])
+def test_an_absent_picture_is_named_as_such(name: str) -> None:
     with pytest.raises(MissingInputError):
-        task_from_dict({"image_params": {"path": "nowhere.png"}})
+        task_from_dict({"image_params": {"path": name}})
 
 
 def test_a_picture_that_ends_early_is_refused(tmp_path: Path) -> None:
