@@ -48,7 +48,9 @@ HEADLINES = {
         "overcommit_vs_lru",
     },
     "serving.faults": {"transactions", "lost", "duplicated", "half_done"},
+    "serving.load": {"requests_per_s_vs_peer", "errors", "lost", "memory_growth"},
     "serving.router": {"p50_ms", "p99_ms", "cache_hit_ms"},
+    "serving.wire": {"vs_json", "vs_orjson", "rest_vs_echo", "grpc_vs_echo"},
 }
 COMMITTED = sorted(RESULTS.glob("*.json"))
 
