@@ -7,6 +7,7 @@ sends nothing to anybody: usage statistics are off.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import secrets
@@ -16,19 +17,21 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO
 
 from common.errors import SettingsError
 from common.optional import require
 from common.routing.process_tree import ProcessWatch, children_of
 
-__all__ = ["RaySession"]
+__all__ = ["RaySession", "remove_abandoned"]
 
 _log = logging.getLogger(__name__)
 
 _LOOPBACK = "127.0.0.1"
+_PREFIX, _LOCK = "tandem-ray-", "lock"
 _REACH_S = 5.0
 _END_S = 10.0
 _ENABLE_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray 2.60 keeps to loopback
@@ -71,6 +74,7 @@ class RaySession:
         if self.ray.is_initialized():
             raise _twice()
         self.folder: Path | None = None
+        self._lock: BinaryIO | None = None
         self._processes: set[int] = set()
         with _own_signal_handler():
             if address is None:
@@ -86,10 +90,15 @@ class RaySession:
             _log.warning("%d processes of Ray had to be killed", killed)
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.close()
 
     def _start(self, cpus: float, resources: dict[str, float]) -> None:
         # Ray opens the folder that it is given to everybody, so it gets one inside of ours.
-        self.folder = Path(tempfile.mkdtemp(prefix="tandem-ray-", dir=_short_folder()))
+        remove_abandoned(Path(_short_folder()))
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_short_folder()))
+        self._lock = (self.folder / _LOCK).open("wb")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         before = children_of(os.getpid())
         self.ray.init(
             address="local",
@@ -125,6 +134,16 @@ class RaySession:
             ) from error
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _no_cluster(type(error).__name__) from error
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Removes what processes that were killed have left: inputs may be among it."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # somebody else's, or the lock of one that lives
+            if folder.stat().st_uid == os.getuid():
+                with (folder / _LOCK).open("rb+") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _short_folder() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import SettingsError
-from common.routing.ray_session import RaySession
+from common.routing.ray_session import RaySession, remove_abandoned
 
 ROOT = Path(__file__).parents[3]
 PROGRAMS = "tests.common.routing.ray_programs"
@@ -63,6 +64,21 @@ def test_a_process_that_started_ray_for_itself_joins_no_cluster(
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     with pytest.raises(SettingsError, match="from a new process"):
         RaySession("127.0.0.1:6379", resources={})
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    for name in ("tandem-ray-left", "tandem-ray-used", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "lock").touch()
+    (tmp_path / "tandem-ray-new").mkdir()  # whose lock is about to be made
+    with (tmp_path / "tandem-ray-used" / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_abandoned(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "other",
+        "tandem-ray-new",
+        "tandem-ray-used",
+    }
 
 
 @pytest.mark.slow
