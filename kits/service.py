@@ -108,8 +108,9 @@ def build_app(
     _share_cores(lanes)
     work = WorkThreads(threads=threads, waiting=_WAITING * settings.queue)
     opened.callback(work.close)
-    router = ModelRouter(open_models(), cache=cache, engine=engine)
-    served = ServedModels(lambda one: ModelRouter(one, cache=cache, engine=engine))
+    used = cache if settings.cache == "on" else None
+    router = ModelRouter(open_models(), cache=used, engine=engine)
+    served = ServedModels(lambda one: ModelRouter(one, cache=used, engine=engine))
     for model in (one for several in router.models.values() for one in several):
         profile = model.profile
         served.add(profile.adapter or profile.name, lambda model=model: model)  # type: ignore[misc]  # mypy reads the default as part of the signature
@@ -127,7 +128,7 @@ def build_app(
         return not drain.draining
 
     def count(found: Inference) -> None:
-        telemetry.count_answer(found.response.model_name, cached=False)
+        telemetry.count_answer(found.response.model_name, cached=found.cached)
 
     inference = InferenceService(served, work, gate, ready=is_ready, count=count)
     return create_app(

@@ -259,7 +259,7 @@ def _metadata(found: ModelMetadata) -> dict[str, Any]:
 
 
 def _ready(ready: bool) -> Response:
-    return Response() if ready else problem_response(problem_of_status(503, "It is not loaded."))
+    return Response() if ready else problem_response(problem_of_status(422, "It is not loaded."))
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import threading
 
 import grpc
@@ -270,18 +271,97 @@ def test_a_draining_server_turns_calls_away(tmp_path):
         client.close()
 
 
+class OneEcho:
+    """The least service: one method that gives its message back."""
+
+    def handlers(self):
+        async def echo(message, _):
+            return message
+
+        method = grpc.unary_unary_rpc_method_handler(echo)
+        return [grpc.method_handlers_generic_handler("test", {"Echo": method})]
+
+    async def settle(self):
+        return None
+
+
+def echoed(listener: GrpcListener, message: bytes, *, trusted=None, pair=None, **options):
+    """Opens a server for one call from a thread, and returns what the call did."""
+
+    def call(port: int) -> bytes:
+        address = f"localhost:{port}"
+        if trusted is None:
+            channel = grpc.insecure_channel(address)
+        else:
+            key, chain = pair or (None, None)
+            secure = grpc.ssl_channel_credentials(trusted, key, chain)
+            channel = grpc.secure_channel(address, secure)
+        with channel:
+            return channel.unary_unary("/test/Echo")(message, timeout=20, **options)
+
+    async def serve() -> bytes:
+        async with open_inference_server(OneEcho(), listener) as port:
+            return await asyncio.to_thread(call, port)
+
+    return asyncio.run(serve())
+
+
+def test_a_compressed_message_is_not_inflated_beyond_the_bound():
+    """50 MB of zeros are 50 kB on the wire."""
+    listener = GrpcListener(port=0, message_bytes=1 << 20)
+    gzip = grpc.Compression.Gzip
+    assert len(echoed(listener, bytes(1000), compression=gzip)) == 1000
+    with pytest.raises(grpc.RpcError) as caught:
+        echoed(listener, bytes(50 << 20), compression=gzip)
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class TestTls:
+    @pytest.fixture(scope="class")
+    def pair(self, tmp_path_factory, debian_tool):
+        """A certificate for localhost that signs itself, and its key."""
+        folder = tmp_path_factory.mktemp("tls")
+        chain, key = folder / "chain.pem", folder / "key.pem"
+        subprocess.run(
+            [
+                *(debian_tool("openssl"), "req", "-x509", "-newkey", "ec"),
+                *("-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"),
+                *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+                *("-out", str(chain), "-keyout", str(key)),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        return chain, key
+
+    def test_a_client_that_trusts_the_certificate_is_answered(self, pair):
+        chain, key = pair
+        listener = GrpcListener(host="localhost", port=0, tls_certificate=chain, tls_key=key)
+        assert echoed(listener, b"hello", trusted=chain.read_bytes()) == b"hello"
+        with pytest.raises(grpc.RpcError) as caught:
+            echoed(listener, b"hello")  # in plain text
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+    def test_where_client_certificates_are_asked_for_others_are_turned_away(self, pair):
+        chain, key = pair
+        listener = GrpcListener(
+            host="localhost", port=0, tls_certificate=chain, tls_key=key, tls_client_ca=chain
+        )
+        trusted = chain.read_bytes()
+        own = (key.read_bytes(), trusted)
+        assert echoed(listener, b"hello", trusted=trusted, pair=own) == b"hello"
+        with pytest.raises(grpc.RpcError) as caught:
+            echoed(listener, b"hello", trusted=trusted)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+    def test_files_that_are_no_certificate_are_an_error(self, tmp_path):
+        absent = tmp_path / "absent.pem"
+        listener = GrpcListener(port=0, tls_certificate=absent, tls_key=absent)
+        with pytest.raises(SettingsError, match="PEM"):
+            echoed(listener, b"hello")
+
+
 def test_a_taken_port_is_an_error(server):
-    class Nothing:
-        def handlers(self):
-            return []
-
-        async def settle(self):
-            return None
-
-    async def open_it():
-        port = int(server.grpc.rpartition(":")[2])
-        async with open_inference_server(Nothing(), GrpcListener(port=port)):
-            pass
-
+    port = int(server.grpc.rpartition(":")[2])
     with pytest.raises(SettingsError, match="a free port"):
-        asyncio.run(open_it())
+        echoed(GrpcListener(port=port), b"hello")

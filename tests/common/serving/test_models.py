@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
+import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from common.errors import (
     DeadlineError,
@@ -14,15 +18,18 @@ from common.errors import (
     MessageError,
     ModelError,
     RoutingError,
+    TandemError,
     UnknownNameError,
 )
 from common.models.base import ModelProfile
-from common.protocol.open_inference import InferRequest, tensor_of
+from common.protocol.open_inference import DATATYPES, InferRequest, tensor_of
+from common.protocol.open_inference_http import request_from_http, response_to_http
 from common.request import new_request, serving
 from common.routing.cache import ResultCache
 from common.routing.engine import LocalEngine
 from common.routing.router import ModelRouter
 from common.serving.models import ServedModels
+from common.serving.problems import problem_of
 from common.task import Result, Task
 
 
@@ -183,6 +190,62 @@ def test_every_model_of_a_router_is_served_by_its_name(models, engine):
     models.add_router(ModelRouter(models=slots, engine=engine))
     assert [one.name for one in models.index()] == ["org-base", "other", "x"]
     assert scaled(models, name="org-base") == [2.0, 4.0]
+
+
+_names = st.sampled_from(["text", "image", "volume", "series", "tensor", "a", "text:a", ""])
+_shapes = st.lists(st.integers(-1, 3), max_size=4)
+_values = st.lists(
+    st.none() | st.booleans() | st.integers(-3, 300) | st.floats(-2, 2) | st.text(max_size=3),
+    max_size=9,
+)
+_parameters = st.dictionaries(
+    st.sampled_from(["batch", "language", "spacing_mm", "timeout", "task_parameters", "x"]),
+    st.booleans() | st.integers(0, 2**40) | st.text(max_size=4) | st.just("1,2,3"),
+    max_size=3,
+)
+_tensors = st.fixed_dictionaries(
+    {"name": _names, "datatype": st.sampled_from([*DATATYPES, "FP8"]), "shape": _shapes},
+    optional={"data": _values, "parameters": st.just({"binary_data_size": 4})},
+)
+_bodies = st.fixed_dictionaries(
+    {"inputs": st.lists(_tensors, min_size=1, max_size=2)},
+    optional={"parameters": _parameters, "outputs": st.lists(st.just({"name": "same"}))},
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(_bodies, st.sampled_from(["text", "image", "volume", "series", "tensor", "table"]))
+def test_any_request_is_answered_or_the_caller_s_fault(body, modality):
+    """Over every modality: an answer that can be written, or a problem below 500."""
+    served, refused = _served(), None
+    try:
+        asked, forms = request_from_http(orjson.dumps(body), model_name=modality)
+        response_to_http(served.infer(asked).response, forms)
+    except TandemError as error:
+        refused = error
+    late = isinstance(refused, DeadlineError)
+    assert refused is None or late or problem_of(refused).status < 500
+
+
+@cache
+def _served() -> ServedModels:
+    """A model for each modality that says how its part looks."""
+    served = ServedModels(lambda one: ModelRouter(models=one, engine=LocalEngine(1)))
+    for modality in ("text", "image", "volume", "series", "tensor", "table"):
+        served.add(modality, lambda modality=modality: Shape(modality))
+    return served
+
+
+class Shape:
+    """Says of each part what it is, in values and an array."""
+
+    def __init__(self, modality: str) -> None:
+        self.modality = modality
+        self.profile = ModelProfile(modality, modality, "s")
+
+    def predict(self, tasks: Sequence[Task]) -> list[Result]:
+        parts = [task.parts[self.modality] for task in tasks]
+        return [Result({"said": repr(part)[:20]}, {"same": np.zeros(2)}) for part in parts]
 
 
 def test_models_come_and_go_while_others_ask(models):
