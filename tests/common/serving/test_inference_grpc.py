@@ -316,24 +316,25 @@ def test_a_compressed_message_is_not_inflated_beyond_the_bound():
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-class TestTls:
-    @pytest.fixture(scope="class")
-    def pair(self, tmp_path_factory, debian_tool):
-        """A certificate for localhost that signs itself, and its key."""
-        folder = tmp_path_factory.mktemp("tls")
-        chain, key = folder / "chain.pem", folder / "key.pem"
-        subprocess.run(
-            [
-                *(debian_tool("openssl"), "req", "-x509", "-newkey", "ec"),
-                *("-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"),
-                *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-                *("-out", str(chain), "-keyout", str(key)),
-            ],
-            check=True,
-            capture_output=True,
-        )
-        return chain, key
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory, debian_tool):
+    """A certificate for localhost that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    subprocess.run(
+        [
+            *(debian_tool("openssl"), "req", "-x509", "-newkey", "ec"),
+            *("-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-out", str(chain), "-keyout", str(key)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return chain, key
 
+
+class TestTls:
     def test_a_client_that_trusts_the_certificate_is_answered(self, pair):
         chain, key = pair
         listener = GrpcListener(host="localhost", port=0, tls_certificate=chain, tls_key=key)
