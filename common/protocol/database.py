@@ -8,6 +8,11 @@ is done outlives a power cut, not only a killed process. Deleted content is over
 
 Never open the file by other means in the same process: closing that handle would drop
 SQLite's locks (fcntl(2), "record locks").
+
+A fork copies what SQLite knows of its locks, but not the locks (SQLite, "How To Corrupt An
+SQLite Database File", section 2.6): a child that trusted the copy could write into a log that
+its parent has deleted. So all idle connections are closed before a fork, and a child whose
+parent was using a file at that moment is refused it.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import secrets
 import sqlite3
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -31,6 +37,9 @@ Migration = Sequence[str]  # the statements that lead from one version to the ne
 _IDLE = 8  # connections kept open between uses
 _LOOK_S = 0.01  # between attempts to empty the log
 _CHECKPOINT_PAGES = 1000  # SQLite's own default, written out because erasing depends on it
+
+_opened: dict[int, weakref.ref[Database]] = {}  # by id: what a fork has to look after
+_used_at_fork: set[str] = set()  # files whose locks this process only believes to hold
 
 
 class Database:
@@ -64,10 +73,12 @@ class Database:
         self._migrations = migrations
         self._busy_s = busy_s
         self._synchronous = "FULL" if durable else "NORMAL"
+        self._file = os.path.realpath(path)
         self._idle: deque[sqlite3.Connection] = deque()
-        self._inherited: deque[sqlite3.Connection] = deque()
-        self._process_id = os.getpid()
-        self._writers = (self._process_id, threading.Lock())
+        self._lent: set[object] = set()  # one for each connection in use
+        self._writers = (os.getpid(), threading.Lock())
+        key = id(self)
+        _opened[key] = weakref.ref(self, lambda _: _opened.pop(key, None))
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if path.exists():
@@ -182,22 +193,27 @@ class Database:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        with self._translated():
-            connection = self._take()
-            broken = True
-            try:
-                yield connection
-                broken = False
-            except sqlite3.Error:
-                raise
-            except BaseException:
-                broken = connection.in_transaction
-                raise
-            finally:
-                if broken or len(self._idle) >= _IDLE:
-                    connection.close()
-                else:
-                    self._idle.append(connection)
+        mark = object()
+        self._lent.add(mark)  # before there is a connection: a fork may come in between
+        try:
+            with self._translated():
+                connection = self._take()
+                broken = True
+                try:
+                    yield connection
+                    broken = False
+                except sqlite3.Error:
+                    raise
+                except BaseException:
+                    broken = connection.in_transaction
+                    raise
+                finally:
+                    if broken or len(self._idle) >= _IDLE:
+                        connection.close()
+                    else:
+                        self._idle.append(connection)
+        finally:
+            self._lent.discard(mark)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -215,10 +231,11 @@ class Database:
 
     def _take(self) -> sqlite3.Connection:
         """Returns an open connection that nobody else uses."""
-        if self._process_id != os.getpid():
-            # SQLite forbids a connection to cross a fork, even to be closed there.
-            self._inherited = self._idle
-            self._idle, self._process_id = deque(), os.getpid()
+        if self._file in _used_at_fork:
+            raise self._unusable(
+                "a fork of a process that was using it",
+                'Fork while no thread uses the file, or start processes by "spawn".',
+            )
         try:
             return self._idle.pop()
         except IndexError:
@@ -274,3 +291,23 @@ class Database:
             found=found,
             remedy=remedy,
         )
+
+
+def _databases() -> list[Database]:
+    found = [reference() for reference in _opened.copy().values()]  # a copy: threads add to it
+    return [database for database in found if database is not None]
+
+
+def _close_idle() -> None:
+    for database in _databases():
+        database.close()
+
+
+def _note_used() -> None:
+    """Notes in a child what its parent's other threads were using at the fork."""
+    for database in _databases():
+        if database._lent or database._idle:  # idle since the last look
+            _used_at_fork.add(database._file)
+
+
+os.register_at_fork(before=_close_idle, after_in_child=_note_used)

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -227,6 +228,43 @@ def test_a_fork_opens_its_own_connections(store):
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert texts(store) == ["parent", "child"]
+
+
+def test_what_a_fork_writes_outlives_its_parents_last_connection(store, tmp_path):
+    """SQLite deletes the log with the last connection: the child's locks have to be its own."""
+    add(store, "before")
+    (opened, say_opened), (closed, say_closed) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        texts(store)
+        os.write(say_opened, b"1")
+        os.read(closed, 1)
+        add(store, "child")
+        os._exit(0)
+    os.read(opened, 1)
+    texts(store)
+    store.close()
+    os.write(say_closed, b"1")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert texts(store) == ["before", "child"]
+
+
+def test_a_fork_is_refused_what_its_parent_was_using(store, tmp_path):
+    """Also through another object on the file: what SQLite believes is the process's."""
+    with store.reading():
+        child = os.fork()
+        if child == 0:
+            refused = 0
+            for open_again in (lambda: store, lambda: open_database(store._path)):
+                with suppress(StoreError):
+                    texts(open_again())
+                    os._exit(9)
+                refused += 1
+            add(open_database(tmp_path / "other.sqlite"), "a")
+            os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    add(store, "parent")
+    assert texts(store) == ["parent"]
 
 
 def test_only_a_few_idle_connections_are_kept(store):
