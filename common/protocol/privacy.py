@@ -5,14 +5,15 @@ no set of results becomes more than e^epsilon times as likely, up to delta (Dwor
 2014, definition 2.4). opacus, an extra of its own, does the work and the accounting.
 
 - Per record (`PrivateTraining`): DP-SGD (Abadi et al. 2016, arXiv 1607.00133). Every record
-  is drawn with probability q = batch_size / n; the gradient of each is clipped to norm C;
-  Gaussian noise of standard deviation sigma C is added to their sum before each step.
+  is drawn with probability q = 1 / ceil(n / batch_size); the gradient of each is clipped to
+  norm C; Gaussian noise of standard deviation sigma C is added to their sum before each step.
 - Per site (`SitePrivacy`): each site's whole update is clipped and noise is added to the
   mean by who aggregates, who is trusted (McMahan et al. 2017, arXiv 1710.06963).
 
 What is private is what is trained: parameters. Losses that are printed, and numbers of
 samples, are not. The noise comes from torch's generator, which is not of cryptographic
-strength; opacus' secure mode needs a package that no current torch has.
+strength; opacus' secure mode needs a package that no current torch has. Neither it nor the
+draw of the batches follows `torch.manual_seed`.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class PrivateTraining:
             It is put into training mode.
         optimizer: Of its trained parameters.
         n_samples: Records in the data, each one row of a batch.
-        batch_size: Records per step on average; the batches are Poisson draws.
+        batch_size: Records per step on average, at most; the batches are Poisson draws.
         settings: Clipping, noise, delta.
         generator: Of the noise, on the network's device; one seeded by the system without
             it. Fixed seeds are for tests: who knows the seed can take the noise off again.
@@ -130,7 +131,11 @@ class PrivateTraining:
         _require_supported(network)
         self._network, self._settings = network.train(), settings
         indices = torch.utils.data.TensorDataset(torch.arange(n_samples))
-        loader: Any = torch.utils.data.DataLoader(indices, batch_size=batch_size)
+        loader: Any = torch.utils.data.DataLoader(
+            indices,
+            batch_size=batch_size,
+            generator=_seeded(),  # who could foresee the batches would gain nothing from q
+        )
         self._rate = 1 / len(loader)
         with warnings.catch_warnings():  # it advises the secure mode: see the module's text
             warnings.filterwarnings("ignore", "Secure RNG turned off")

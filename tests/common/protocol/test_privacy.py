@@ -127,6 +127,15 @@ class TestTraining:
             outcomes.append(next(iter(_trained(model))).detach().clone())
         assert not torch.equal(*outcomes)
 
+    def test_batches_do_not_follow_the_global_seed(self):
+        """The accountant counts on draws that nobody can foresee."""
+        draws = []
+        for _ in range(2):
+            torch.manual_seed(0)
+            private = _private(torch.nn.Linear(2, 1), FAINT)
+            draws.append([i.tolist() for _ in range(10) for i in private.batches()])
+        assert draws[0] != draws[1]
+
 
 class TestRefusals:
     """What has no gradient for each record is refused before a step."""
