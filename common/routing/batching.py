@@ -5,8 +5,9 @@ it is at work, the next call takes all of them, up to a number of tasks: no call
 for others to come (as group commit does for transactions: DeWitt et al. 1984, section 5.2).
 
 A batch is run under the latest deadline of its calls; each call's own deadline still fails
-its future. Where a batch fails, its calls are run one by one, so that nobody gets another's
-error. The last digit of a result may depend on what stood beside its task.
+its future. Where a batch fails, or a model gives another number of results than it got
+tasks, its calls are run one by one, so that nobody gets another's error or another's result.
+The last digit of a result may depend on what stood beside its task.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
-from common.errors import DeadlineError, OverloadError
+from common.errors import DeadlineError, OverloadError, SettingsError
 from common.models.base import ModelProfile
 from common.request import RequestContext
 from common.routing.engine import Call, Engine
@@ -39,6 +42,7 @@ class _Waiting:
 
     call: Call
     future: Future[list[Result]] = field(default_factory=Future)
+    begun_s: float = math.inf  # when it was given to the engine behind
 
 
 @dataclass(eq=False)
@@ -46,6 +50,7 @@ class _Lane:
     """The calls of one model."""
 
     running: int = 0
+    alone: deque[_Waiting] = field(default_factory=deque)  # of batches that failed
     waiting: deque[_Waiting] = field(default_factory=deque)
 
 
@@ -59,6 +64,9 @@ class BatchingEngine:
         tasks: Most tasks of one batch.
         lanes: Batches of one model that run at a time.
         queue: Calls of all models that may wait here; more are refused at once.
+
+    Raises:
+        SettingsError: A number is out of its range.
     """
 
     def __init__(
@@ -70,6 +78,13 @@ class BatchingEngine:
         lanes: int = 1,
         queue: int = 256,
     ) -> None:
+        if tasks < 1 or lanes < 1 or queue < 0:
+            raise SettingsError(
+                "batching engine",
+                expected="at least one task and one lane, and a queue of 0 or more",
+                found=f"{tasks} tasks, {lanes} lanes, a queue of {queue}",
+                remedy="Leave them out for the defaults.",
+            )
         self._engine, self._batched, self._tasks = engine, batched, tasks
         self._n_lanes, self._queue = lanes, queue
         self._changed = threading.Condition()
@@ -132,68 +147,74 @@ class BatchingEngine:
         self._engine.close()
 
     def _run(self, lane: _Lane, batch: Sequence[_Waiting]) -> None:
-        """Runs calls as one call of the engine behind; then what has come to wait meanwhile."""
-        try:
-            running = self._engine.submit(_joined([one.call for one in batch]))
-        except BaseException as error:  # noqa: BLE001  # the futures carry it to their callers
+        """Gives batch after batch to the engine behind until one is under way.
+
+        In a loop: were each batch that ends at once to start the next, a long queue would
+        be as deep a recursion.
+        """
+        while batch:
+            now_s = time.monotonic()
             for one in batch:
-                self._settle(one, error)
-            self._next(lane)
-        else:
-            running.add_done_callback(lambda done: self._done(lane, batch, done))
+                one.begun_s = min(one.begun_s, now_s)
+            try:
+                running = self._engine.submit(_joined([one.call for one in batch]))
+            except BaseException as error:  # noqa: BLE001  # the futures carry it to their callers
+                for one in batch:
+                    self._settle(one, error)
+            else:
+                if not running.done():
+                    running.add_done_callback(partial(self._done, lane, batch))
+                    return
+                self._share(lane, batch, running)
+            batch = self._next(lane)
 
     def _done(self, lane: _Lane, batch: Sequence[_Waiting], done: Future[list[Result]]) -> None:
+        self._share(lane, batch, done)
+        self._run(lane, self._next(lane))
+
+    def _share(self, lane: _Lane, batch: Sequence[_Waiting], done: Future[list[Result]]) -> None:
+        """Gives each call of a batch its own results, or has the calls run one by one."""
         error = done.exception()
-        if error is None:
-            results, first = done.result(), 0
+        if len(batch) == 1:
+            self._settle(batch[0], done.result() if error is None else error)
+        elif error is None and _one_each(done.result(), batch):
+            results = iter(done.result())
             for one in batch:
-                end = first + len(one.call.tasks)
-                self._settle(one, results[first:end])
-                first = end
-        elif len(batch) == 1:
-            self._settle(batch[0], error)
+                self._settle(one, list(islice(results, len(one.call.tasks))))
         else:
-            self._run_alone(batch)
-        self._next(lane)
+            with self._changed:
+                lane.alone.extend(batch)
 
-    def _run_alone(self, batch: Sequence[_Waiting]) -> None:
-        for one in batch:
-            try:
-                running = self._engine.submit(one.call)
-            except BaseException as error:  # noqa: BLE001  # as above
-                self._settle(one, error)
-            else:
-                running.add_done_callback(lambda done, one=one: self._hand_on(one, done))  # type: ignore[misc]  # mypy reads the default as part of the signature
-
-    def _hand_on(self, one: _Waiting, done: Future[list[Result]]) -> None:
-        self._settle(one, done.exception() or done.result())
-
-    def _next(self, lane: _Lane) -> None:
-        """Starts the next batch of the lane's model with those calls that are still wanted."""
+    def _next(self, lane: _Lane) -> list[_Waiting]:
+        """Returns the next batch of the lane's model; without one the lane is free."""
+        unwanted: list[_Waiting] = []
         with self._changed:
-            batch = self._take(lane)
+            batch = self._take(lane, unwanted)
             if not batch:
                 lane.running -= 1
                 if lane.running == 0:
                     self._lanes = {key: x for key, x in self._lanes.items() if x is not lane}
-        if batch:
-            self._run(lane, batch)
+        for one in unwanted:
+            self._settle(one, _late("that the caller gave up"))
+        return batch
 
-    def _take(self, lane: _Lane) -> list[_Waiting]:
-        """Returns the calls of the next batch; the lock is held."""
+    def _take(self, lane: _Lane, unwanted: list[_Waiting]) -> list[_Waiting]:
+        """Returns the calls of the next batch, the others in `unwanted`; the lock is held."""
+        while lane.alone:
+            one = lane.alone.popleft()
+            if _wanted(one):
+                return [one]
+            unwanted.append(one)
         batch: list[_Waiting] = []
         room = self._tasks
         while lane.waiting and (not batch or len(lane.waiting[0].call.tasks) <= room):
             one = lane.waiting.popleft()
             self._n_waiting -= 1
-            if one.future.done():  # its deadline has passed, or its caller cancelled
-                self._forget(one)
-            elif one.call.request.given_up.is_set():
-                self._forget(one)
-                _set(one.future, _late("that the caller gave up"))
-            else:
+            if _wanted(one):
                 batch.append(one)
                 room -= len(one.call.tasks)
+            else:
+                unwanted.append(one)
         return batch
 
     def _keep(self, one: _Waiting) -> None:
@@ -209,16 +230,21 @@ class BatchingEngine:
                 self._watch.start()
             self._changed.notify_all()
 
-    def _forget(self, one: _Waiting) -> None:
-        """The lock is held."""
-        self._live.discard(one)
-        if self._closing and not self._live:
-            self._changed.notify_all()
-
     def _settle(self, one: _Waiting, outcome: list[Result] | BaseException) -> None:
+        """Gives the future its outcome, unless it has one, and lets go of the call."""
+        with suppress(InvalidStateError):  # the watch has ended it, or its caller cancelled
+            if isinstance(outcome, BaseException):
+                one.future.set_exception(outcome)
+            else:
+                one.future.set_result(outcome)
         with self._changed:
-            self._forget(one)
-        _set(one.future, outcome)
+            if one not in self._live:
+                return
+            self._live.discard(one)
+            if one.future.cancelled():
+                one.future.set_running_or_notify_cancel()  # those who wait for it learn it
+            if self._closing and not self._live:
+                self._changed.notify_all()
 
     def _watch_deadlines(self) -> None:
         """Fails the futures of late calls; few are live at a time."""
@@ -226,15 +252,14 @@ class BatchingEngine:
             with self._changed:
                 now_s = time.monotonic()
                 late = [x for x in self._live if x.call.request.deadline_s <= now_s]
-                self._live.difference_update(late)
-                self._next_look_s = min(
-                    (x.call.request.deadline_s for x in self._live), default=math.inf
-                )
+                moments = (x.call.request.deadline_s for x in self._live)
+                self._next_look_s = min((x for x in moments if x > now_s), default=math.inf)
                 if not late and not self._wait(now_s):
                     self._watch = None
                     return
             for one in late:
-                self._settle(one, _late("that the deadline has passed"))
+                worked_s = max(0.0, now_s - one.begun_s)
+                self._settle(one, _late("that the deadline has passed", worked_s))
 
     def _wait(self, now_s: float) -> bool:
         """Waits until there may be a late call; False where the watch is not needed now."""
@@ -253,12 +278,14 @@ class BatchingEngine:
         )
 
 
-def _set(future: Future[list[Result]], outcome: list[Result] | BaseException) -> None:
-    with suppress(InvalidStateError):  # the watch has ended it, or its caller cancelled
-        if isinstance(outcome, BaseException):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
+def _wanted(one: _Waiting) -> bool:
+    """Returns whether somebody waits: no deadline has passed, nobody cancelled or gave up."""
+    return not one.future.done() and not one.call.request.given_up.is_set()
+
+
+def _one_each(results: object, batch: Sequence[_Waiting]) -> bool:
+    n_tasks = sum(len(one.call.tasks) for one in batch)
+    return isinstance(results, list) and len(results) == n_tasks
 
 
 def _joined(calls: Sequence[Call]) -> Call:
@@ -276,10 +303,11 @@ def _joined(calls: Sequence[Call]) -> Call:
     )
 
 
-def _late(found: str) -> DeadlineError:
+def _late(found: str, worked_s: float = 0.0) -> DeadlineError:
     return DeadlineError(
         "model call",
         expected="an answer before the deadline, for a caller who waits",
         found=found,
         remedy="Allow more time, or send less at once.",
+        worked_s=worked_s,
     )

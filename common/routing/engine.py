@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
-from common.errors import DeadlineError, OverloadError
+from common.errors import DeadlineError, OverloadError, SettingsError
 from common.models.base import Model
 from common.request import RequestContext, serving
 from common.task import Result, Task
@@ -104,6 +104,7 @@ class _Place:
     call: Call | None
     deadline_s: float
     future: Future[list[Result]]
+    begun_s: float = math.inf
 
 
 class LocalEngine:
@@ -112,9 +113,19 @@ class LocalEngine:
     Args:
         workers: How many calls run at a time.
         queue: How many more may wait for their turn.
+
+    Raises:
+        SettingsError: A number is out of its range.
     """
 
     def __init__(self, workers: int = 4, *, queue: int = 64) -> None:
+        if workers < 1 or queue < 0:
+            raise SettingsError(
+                "engine",
+                expected="at least one worker, and a queue of 0 or more",
+                found=f"{workers} workers, a queue of {queue}",
+                remedy="Leave them out for the defaults.",
+            )
         self._workers = workers
         self._room = workers + queue
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="tandem")
@@ -203,14 +214,13 @@ class LocalEngine:
         call = self._begin(place)
         if call is None:
             return
-        begun_s = time.monotonic()
         try:
             results = _predict(call)
         except BaseException as error:  # noqa: BLE001  # the future carries it to the caller
-            self._leave(place, time.monotonic() - begun_s)
+            self._leave(place, time.monotonic() - place.begun_s)
             _settle(place.future, error)
         else:
-            self._leave(place, time.monotonic() - begun_s)
+            self._leave(place, time.monotonic() - place.begun_s)
             _settle(place.future, results)
         if place.future.cancelled():
             place.future.set_running_or_notify_cancel()
@@ -219,12 +229,15 @@ class LocalEngine:
         """Returns the call to run; none where it came too late or was cancelled while waiting."""
         with self._changed:
             self._freed.wait_for(lambda: self._running < self._workers)
-            wanted = not place.future.cancelled()
-            if wanted and place.call is not None:
+            wanted, now_s = not place.future.cancelled(), time.monotonic()
+            if wanted and place.call is not None and now_s < place.deadline_s:
                 self._running += 1
+                place.begun_s = now_s
                 return place.call
             self._places.discard(place)
-        if not wanted:
+        if wanted:
+            _settle(place.future, _late(0.0))
+        else:
             place.future.set_running_or_notify_cancel()  # those who wait for it learn it
         return None
 
@@ -275,7 +288,7 @@ class LocalEngine:
                     self._watch = None
                     return
             for place in late:
-                _settle(place.future, _late())
+                _settle(place.future, _late(max(0.0, now_s - place.begun_s)))
 
     def _wait_for_the_next(self, now_s: float) -> bool:
         """Waits until there may be a late call; False where the watch is not needed now."""
@@ -299,10 +312,11 @@ def _settle(future: Future[list[Result]], outcome: list[Result] | BaseException)
             future.set_result(outcome)
 
 
-def _late() -> DeadlineError:
+def _late(worked_s: float) -> DeadlineError:
     return DeadlineError(
         "model call",
         expected="an answer before the deadline",
         found="that the deadline has passed",
         remedy="Allow more time, or send less at once.",
+        worked_s=worked_s,
     )

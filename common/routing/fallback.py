@@ -192,8 +192,11 @@ class Fallback:
                 call = Call(model, tasks, request, f"{inquiry.key}/{profile.name}")
                 results = self._run(call)
                 _check_count(model, results, len(tasks))
-            except DeadlineError:
-                hung = self._clock() - begun_s >= self._health.rules.hung_after_s
+            except DeadlineError as error:
+                worked_s = error.worked_s
+                if worked_s is None:
+                    worked_s = self._clock() - begun_s
+                hung = worked_s >= self._health.rules.hung_after_s
                 if hung and not request.given_up.is_set():
                     admission.verdict = False
                 raise

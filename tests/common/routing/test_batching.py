@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future, wait
 
 import pytest
 
-from common.errors import DeadlineError, OverloadError, TaskError
+from common.errors import DeadlineError, OverloadError, SettingsError, TaskError
 from common.models.base import ModelProfile
 from common.request import new_request
 from common.routing.batching import BatchingEngine
@@ -186,3 +187,100 @@ def test_closing_waits_for_what_was_taken_and_takes_no_more():
     assert [lengths(one) for one in futures] == [[1]] * 3
     with pytest.raises(OverloadError, match="closing"):
         engine.submit(call(model, "a"))
+
+
+class Answering(Gated):
+    """Gives for the texts of a batch what it was made with."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self._answer = answer
+
+    def predict(self, tasks):
+        results = super().predict(tasks)
+        return self._answer(results)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda results: results[-1:] if len(results) > 1 else results,
+        lambda results: results * 2 if len(results) > 1 else results,
+        lambda results: None if len(results) > 1 else results,
+        lambda results: iter(results) if len(results) > 1 else results,
+    ],
+    ids=["too few", "too many", "none", "no list"],
+)
+def test_nobody_gets_another_s_result_where_a_model_miscounts(engine, answer):
+    model = Answering(answer)
+    first = engine.submit(call(model, "a"))
+    assert model.entered.acquire(timeout=WAIT_S)
+    others = [engine.submit(call(model, text)) for text in ("bb", "ccc", "dddd")]
+    model.let(5)
+    assert lengths(first) == [1]
+    assert [lengths(one) for one in others] == [[2], [3], [4]]
+
+
+def test_the_calls_of_a_failed_batch_run_one_by_one_however_little_room_there_is():
+    model = Gated()
+    with BatchingEngine(LocalEngine(1, queue=0), tasks=32) as engine:
+        first = engine.submit(call(model, "a"))
+        assert model.entered.acquire(timeout=WAIT_S)
+        good = [engine.submit(call(model, "bb")) for _ in range(20)]
+        bad = engine.submit(call(model, "bad"))
+        model.let(23)
+        assert lengths(first) == [1]
+        assert [lengths(one) for one in good] == [[2]] * 20
+        with pytest.raises(TaskError):
+            bad.result(WAIT_S)
+
+
+class AtOnce:
+    """An engine whose calls after the first end before `submit` returns."""
+
+    def __init__(self, outcome):
+        self.first, self._outcome, self._n = Future(), outcome, 0
+
+    def submit(self, call):
+        self._n += 1
+        return self.first if self._n == 1 else self._outcome(call)
+
+    def close(self):
+        pass
+
+
+def _refused(_):
+    raise OverloadError("engine", **FACTS)
+
+
+def _answered(call):
+    future = Future()
+    future.set_result([Result({"length": 1}) for _ in call.tasks])
+    return future
+
+
+@pytest.mark.parametrize("outcome", [_refused, _answered])
+def test_a_long_queue_that_ends_at_once_ends_whole(outcome):
+    """A thousand batches, each ended as soon as begun: no recursion is that deep."""
+    inner, model = AtOnce(outcome), Gated()
+    with BatchingEngine(inner, tasks=1, queue=2000) as engine:
+        futures = [engine.submit(call(model, "a")) for _ in range(1500)]
+        inner.first.set_result([Result({"length": 1})])
+        assert all(one.done() for one in futures)
+
+
+def test_who_waits_for_a_cancelled_call_learns_it(engine):
+    model = Gated()
+    first = engine.submit(call(model, "a"))
+    assert model.entered.acquire(timeout=WAIT_S)
+    waiting = engine.submit(call(model, "bb"))
+    assert waiting.cancel()
+    model.let(1)
+    assert lengths(first) == [1]
+    assert wait([waiting], WAIT_S).not_done == set()
+
+
+@pytest.mark.parametrize("fault", [{"tasks": 0}, {"lanes": 0}, {"queue": -1}])
+def test_an_engine_that_could_run_nothing_is_refused(fault):
+    with pytest.raises(SettingsError, match="batching"):
+        BatchingEngine(LocalEngine(1), **fault)

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, wait
 
 import pytest
 
-from common.errors import DeadlineError, OverloadError
+from common.errors import DeadlineError, OverloadError, SettingsError
 from common.request import check_wanted, new_request
 from common.routing.engine import Call, LocalEngine
 from tests.common.routing.small_models import Asking, Failing, Held, WordCount, text_tasks
@@ -240,3 +240,24 @@ def test_many_threads_lose_no_call():
             thread.join()
         assert (engine.load().running, engine.load().waiting) == (0, 0)
     assert counts == [2] * n
+
+
+def test_who_is_late_learns_how_long_the_model_had_worked():
+    model = Held()
+    with LocalEngine(workers=1) as engine:
+        running = engine.submit(call(model, request=new_request(timeout_s=0.1)))
+        model.begun.acquire()
+        waiting = engine.submit(call(model, request=new_request(timeout_s=0.02)))
+        with pytest.raises(DeadlineError) as never_begun:
+            waiting.result(30)
+        with pytest.raises(DeadlineError) as begun:
+            running.result(30)
+        model.go.set()
+    assert never_begun.value.worked_s == 0
+    assert begun.value.worked_s > 0
+
+
+@pytest.mark.parametrize("fault", [{"workers": 0}, {"queue": -1}])
+def test_an_engine_that_could_run_nothing_is_refused(fault):
+    with pytest.raises(SettingsError, match="engine"):
+        LocalEngine(**fault)

@@ -17,12 +17,13 @@ from common.errors import (
 )
 from common.request import current_request, new_request
 from common.routing import ModelRouter
+from common.routing.batching import BatchingEngine
 from common.routing.cache import ResultCache
-from common.routing.engine import LocalEngine
+from common.routing.engine import Call, LocalEngine
 from common.routing.health import Health, HealthRules
 from common.routing.preference import LearnedPreference
 from common.task import Result, Task
-from tests.common.routing.small_models import Clock, Failing, Held, WordCount
+from tests.common.routing.small_models import Clock, Failing, Held, WordCount, text_tasks
 
 
 class Broken(WordCount):
@@ -120,6 +121,24 @@ def test_a_model_that_hangs_is_to_blame_when_it_had_its_time() -> None:
             router.execute(ASKED, request=new_request(timeout_s=0.05))
         assert router.health.report(slow.profile.identity).state == "open"
         slow.go.set()
+
+
+def test_a_model_that_never_began_is_not_to_blame_for_a_long_queue() -> None:
+    held, waiting = Held(), WordCount("waiting")
+    health = Health(HealthRules(failures=1, hung_after_s=0.01))
+    with LocalEngine(workers=1) as inner, BatchingEngine(inner) as batching:
+        first = inner.submit(Call(held, text_tasks("a"), new_request(), "key"))
+        held.begun.acquire()
+        for engine in (inner, batching):
+            router = ModelRouter(models={"text": waiting}, engine=engine, health=health)
+            # a batch counts as begun when the engine behind has it: so its lane is kept busy
+            kept = engine.submit(Call(waiting, text_tasks("a"), new_request(), "kept"))
+            with pytest.raises(DeadlineError):
+                router.execute(ASKED, request=new_request(timeout_s=0.05))
+            assert health.report(waiting.profile.identity).failures == 0
+        held.go.set()
+        first.result(30)
+        kept.result(30)
 
 
 def test_a_full_queue_is_told_to_the_caller_at_once() -> None:
