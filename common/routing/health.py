@@ -46,7 +46,8 @@ class HealthRules:
         retry_share: Retries that a model may have for each first call.
         retry_reserve: Retries at hand before the first call, and the most ever at hand.
         hung_after_s: A call that runs into its deadline speaks against the model only
-            after so many seconds; a short deadline is the caller's affair.
+            after so many seconds of work; a short deadline is the caller's affair, and a
+            long wait the queue's.
 
     Raises:
         SettingsError: A number is out of its range.
@@ -139,16 +140,20 @@ class Health:
             return Admission(self, model, circuit.generation)
 
     def why_not(self, model: str) -> tuple[str, float]:
-        """Returns why the model is left alone, as the end of a sentence, and for how many seconds.
+        """Returns why a call was refused just now, as the end of a sentence, and for how long.
 
-        Where it is not, the first is "stands well".
+        The seconds are 0 where the cooldown or the probe has ended since.
         """
-        report = self.report(model)
-        if report.state == "closed":
-            return "stands well", 0.0
-        if report.state == "open":
-            return f"cools down for {report.cooldown_left_s:.1f} s more", report.cooldown_left_s
-        return "is being probed", self.rules.cooldown_s
+        with self._lock:
+            circuit, now_s = self._circuit(model), self.clock()
+            until_s, probing = circuit.open_until_s, circuit.probing
+        if until_s is None:
+            return "was being probed until now", 0.0
+        if until_s > now_s:
+            return f"cools down for {until_s - now_s:.1f} s more", until_s - now_s
+        if probing:
+            return "is being probed", self.rules.cooldown_s
+        return "cooled down until now", 0.0
 
     def may_retry(self, model: str) -> bool:
         """Takes one retry from the model's budget, if one is left."""

@@ -204,3 +204,16 @@ def test_whatever_happens_at_most_one_probe_is_under_way(events):
         assert 0 <= report.retries_left <= RULES.retry_reserve
         assert 0 <= report.failures <= report.calls
         assert report.cooldown_left_s <= RULES.longest_cooldown_s
+
+
+def test_a_refusal_is_explained_as_it_was_though_the_circuit_has_moved_on(health, clock):
+    end(health, False, False, False)
+    assert health.admit("m") is None
+    assert health.why_not("m") == ("cools down for 5.0 s more", 5.0)
+    clock.now_s += RULES.cooldown_s
+    assert health.why_not("m") == ("cooled down until now", 0.0)
+    with health.admit("m") as probe:
+        assert health.admit("m") is None
+        assert health.why_not("m") == ("is being probed", RULES.cooldown_s)
+        probe.verdict = True
+    assert health.why_not("m") == ("was being probed until now", 0.0)
