@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from common.errors import DeadlineError, RoutingError
+from common.errors import DeadlineError, InputError, RoutingError, SettingsError
 from common.models.base import Model, ModelProfile, Shape
 from common.routing.kinds import fits, shape_of
 from common.routing.latency import Latencies
@@ -36,11 +36,25 @@ class Policy:
         max_cost: Highest cost of a model that may be used.
         min_accuracy: Lowest measured accuracy; a model whose accuracy is unknown is then
             not used.
+
+    Raises:
+        SettingsError: A bound is no number, or neither cost nor accuracy comes first.
     """
 
     first: Literal["cost", "accuracy"] = "cost"
     max_cost: float | None = None
     min_accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        bounds = (self.max_cost, self.min_accuracy)
+        unusable = any(bound is not None and math.isnan(bound) for bound in bounds)
+        if self.first not in {"cost", "accuracy"} or unusable:
+            raise SettingsError(
+                "policy",
+                expected="'cost' or 'accuracy' first, and numbers as bounds",
+                found=repr(self),
+                remedy="Leave out what need not differ from the default.",
+            )
 
 
 @dataclass(frozen=True)
@@ -153,7 +167,12 @@ def _too_long(demand: Demand, model: Model) -> str | None:
     if demand.modality == "text":
         if longest + _SPECIAL_TOKENS <= limit:
             return None  # a text has no more tokens than characters
-        longest, unit = _tokens(demand, model), "tokens"
+        try:
+            longest, unit = _tokens(demand, model), "tokens"
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001  # any model's failure leads to the next
+            return f"failed to count the tokens ({type(error).__name__})"
     return f"takes {limit} {unit}, not {longest}" if longest > limit else None
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import DeadlineError, RoutingError
+from common.errors import DeadlineError, RoutingError, SettingsError
 from common.models.base import ModelProfile
 from common.routing.latency import Latencies
 from common.routing.policy import Demand, Policy, choose
@@ -94,6 +94,16 @@ def test_tokens_are_counted_by_the_model_where_the_characters_leave_doubt() -> N
         choose(text("a", "aaaaa-bbbbb-ccccc"), [counting])
 
 
+def test_a_model_that_fails_to_count_gives_way_to_the_next() -> None:
+    class Miscounting(Silent):
+        def count_tokens(self, texts):
+            raise ZeroDivisionError
+
+    candidates = choose(text("aaaaa bbbbb"), [Miscounting("broken", max_length=4), Silent("m")])
+    assert names(candidates) == ["m"]
+    assert candidates.rejected == ("broken failed to count the tokens (ZeroDivisionError)",)
+
+
 def test_a_text_with_more_words_than_tokens_is_surely_too_long() -> None:
     long, short = Silent("short", max_length=3), Silent("long", max_length=300)
     candidates = choose(text("one two three four"), [long, short])
@@ -157,6 +167,14 @@ def test_a_policy_may_put_accuracy_first() -> None:
     assert (
         candidates.reason == "a is the most accurate of 2 models that take text (0.9 against 0.7)"
     )
+
+
+@pytest.mark.parametrize(
+    "fault", [{"first": "speed"}, {"max_cost": float("nan")}, {"min_accuracy": float("nan")}]
+)
+def test_a_policy_that_cannot_be_followed_is_refused(fault) -> None:
+    with pytest.raises(SettingsError, match="policy"):
+        Policy(**fault)
 
 
 def test_a_model_that_is_known_to_be_too_slow_is_rejected() -> None:
