@@ -202,12 +202,12 @@ class LearnedPreference:
                 with self._lock:
                     self._outcomes = loaded
                 return
-            found = f"format {version!r}"
+            found = f"format {version!r}" if version != _FORMAT else "other features"
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             found = f"none that can be read ({type(error).__name__})"
         raise StoreError(
             "learned preference",
-            expected=f"a file of format {_FORMAT}",
+            expected=f"a file of format {_FORMAT} with the features known here",
             found=found,
             remedy="Delete it to learn anew, or use the version of Tandem that wrote it.",
         )
@@ -223,6 +223,6 @@ def _read(entry: Mapping[str, Any]) -> _Outcomes:
     products = np.array(entry["products"], dtype=np.float64).reshape(n)
     sums = np.array(entry["sums"], dtype=np.float64).reshape(n)
     inverse = np.linalg.inv(squares)  # LinAlgError is a ValueError
-    if not (np.isfinite(inverse).all() and np.isfinite(products).all()):
+    if not all(np.isfinite(numbers).all() for numbers in (inverse, products, sums)):
         raise ValueError("not finite")
     return _Outcomes(int(entry["count"]), squares, products, sums, inverse)

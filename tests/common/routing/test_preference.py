@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -119,13 +120,19 @@ def test_what_was_learned_is_kept_in_a_file_for_its_owner(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["preference.json"]
 
 
+def _with_unknown_sums(state):
+    models = {name: {**one, "sums": [math.nan] * 11} for name, one in state["models"].items()}
+    return {**state, "models": models}
+
+
 @pytest.mark.parametrize(
     ("spoil", "found"),
     [
         (lambda state: {**state, "format": 2}, "format 2"),
-        (lambda state: {**state, "features": ["other"]}, "format 1"),
+        (lambda state: {**state, "features": ["other"]}, "other features"),
         (lambda state: {"format": 1}, "KeyError"),
         (lambda state: [], "TypeError"),
+        (_with_unknown_sums, "ValueError"),
         (lambda state: {**state, "models": {"a": {"count": 1}}}, "KeyError"),
     ],
 )
