@@ -1,8 +1,9 @@
 """LiteLLM's `Router` as a peer, in a process and an environment of its own.
 
 Run by the interpreter of an environment with `litellm`, never with ours. Reads one JSON
-object of settings, then a command per line ("completion", "acompletion"), runs that once on
-a mocked answer and says how many seconds it took. Nothing is sent anywhere.
+object of settings, then a command per line ("completion 6", "acompletion 6"), runs that so
+many times on end on a mocked answer and says how many seconds each took. Nothing is sent
+anywhere.
 """
 
 from __future__ import annotations
@@ -42,14 +43,17 @@ async def _obey(router: Any, answer: str) -> None:
         "acompletion": waited,
         "completion": blocking,
     }
-    for number, line in enumerate(iter(sys.stdin.readline, "")):
-        start = time.perf_counter()
-        found = await calls[line.strip()](number)
-        seconds = time.perf_counter() - start
-        if found.choices[0].message.content != answer:
-            raise RuntimeError("the mock gave another answer")
-        await asyncio.sleep(0)  # what the router has put off until after the answer
-        _say(f"{seconds}")
+    for line in iter(sys.stdin.readline, ""):
+        name, times = line.split()
+        took = []
+        for number in range(int(times)):
+            start = time.perf_counter()
+            found = await calls[name](number)
+            took.append(time.perf_counter() - start)
+            if found.choices[0].message.content != answer:
+                raise RuntimeError("the mock gave another answer")
+            await asyncio.sleep(0)  # what the router has put off until after the answer
+        _say(json.dumps(took))
 
 
 def _messages(number: int) -> list[dict[str, str]]:

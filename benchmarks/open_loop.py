@@ -47,23 +47,31 @@ def offer(
         seconds: For how long.
         clients: Threads; each takes up the next request as soon as it is free.
         seed: Of the arrivals.
+
+    Raises:
+        Exception: What the first call that failed raised; no request after it is begun.
     """
     random = np.random.default_rng(seed)
     n = round(rate_per_s * seconds)
     arrivals = np.cumsum(random.exponential(1 / rate_per_s, n))
     begun, ended = np.zeros(n), np.zeros(n)
     turn, numbers = threading.Lock(), iter(range(n))
+    failures: list[BaseException] = []
     zero = time.perf_counter() + _LEAD_S
 
     def client() -> None:
         while True:
             with turn:
                 number = next(numbers, None)
-            if number is None:
+            if number is None or failures:
                 return
             time.sleep(max(0.0, zero + arrivals[number] - time.perf_counter()))
             begun[number] = time.perf_counter()
-            call(number)
+            try:
+                call(number)
+            except BaseException as error:  # noqa: BLE001  # raised again where it can be seen
+                failures.append(error)
+                return
             ended[number] = time.perf_counter()
 
     threads = [threading.Thread(target=client) for _ in range(clients)]
@@ -71,4 +79,6 @@ def offer(
         thread.start()
     for thread in threads:
         thread.join()
+    if failures:
+        raise failures[0]
     return OfferedLoad(arrivals, begun - zero - arrivals, ended - begun)

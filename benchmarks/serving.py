@@ -57,7 +57,7 @@ _TARGETS = {  # the bound of each headline, and whether larger is better
     "cache_hit_ms": (1.0, False),
 }
 Seconds = dict[str, list[float]]  # of each round, the median of its calls
-Side = Callable[[int], float]  # makes one call and tells the seconds that it took
+Side = Callable[[range], list[float]]  # makes calls on end and tells the seconds of each
 
 
 class _Length:
@@ -140,20 +140,22 @@ def _sides(
     cached.execute(Task({"image": Image(picture)}))
     timeout_s = config["timeout_s"]
     sides: dict[str, Side] = {
-        "routed call": lambda i: _timed(lambda: plain.execute(_words(i))),
-        "routed call, with a deadline": lambda i: _timed(
-            lambda: plain.execute(_words(i), request=new_request(timeout_s=timeout_s))
+        "routed call": _timed(lambda i: plain.execute(_words(i))),
+        "routed call, with a deadline": _timed(
+            lambda i: plain.execute(_words(i), request=new_request(timeout_s=timeout_s))
         ),
-        "routed call, of three models": lambda i: _timed(lambda: three.execute(_words(i))),
-        "graph of two branches": lambda i: _timed(lambda: plain.run(_GRAPH, _words(i))),
-        "cache hit, 1 MB": lambda _: _timed_on(cached.execute, Task({"image": Image(picture)})),
-        "digest, 1 MB": lambda _: _timed_on(Task.digest, Task({"image": Image(picture)})),
-        "bare call": lambda i: _timed(lambda: model.predict([_words(i)])),
+        "routed call, of three models": _timed(lambda i: three.execute(_words(i))),
+        "graph of two branches": _timed(lambda i: plain.run(_GRAPH, _words(i))),
+        "cache hit, 1 MB": _timed_on(cached.execute, picture),
+        "digest, 1 MB": _timed_on(Task.digest, picture),
+        "bare call": _timed(lambda i: model.predict([_words(i)])),
     }
     if python := os.environ.get(_PYTHON):
         peer = stack.enter_context(LiteLLM(python, {"answer": "7"}))
         for name in _PEERS:
-            sides[f"LiteLLM Router.{name}"] = lambda _, name=name: peer.seconds(name)  # type: ignore[misc]  # mypy reads the default as part of the signature
+            sides[f"LiteLLM Router.{name}"] = lambda numbers, name=name: peer.seconds(
+                name, len(numbers)
+            )  # type: ignore[misc]  # mypy reads the default as part of the signature
     return sides, _controls(plain, cached, picture)
 
 
@@ -185,7 +187,7 @@ def _in_turn(sides: Mapping[str, Side], config: Mapping[str, Any]) -> Seconds:
     burst = config["burst"]
     for number in range(config["warm_up"] + config["rounds"]):
         for name in random.permutation(list(sides)):
-            took = [sides[name](number * burst + i) for i in range(burst)]
+            took = sides[name](range(number * burst, (number + 1) * burst))
             if number >= config["warm_up"]:
                 seconds[name].append(float(np.median(took[1:])))
     return seconds
@@ -272,17 +274,31 @@ def _pixels(task: Task) -> Array:
     return next(part.pixels for part in task.parts.values() if isinstance(part, Image))
 
 
-def _timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def _timed(call: Callable[[int], object]) -> Side:
+    def side(numbers: range) -> list[float]:
+        seconds = []
+        for number in numbers:
+            start = time.perf_counter()
+            call(number)
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    return side
 
 
-def _timed_on(call: Callable[[Task], object], task: Task) -> float:
-    """Times a call on a task that is new, so that nothing of it is known beforehand."""
-    start = time.perf_counter()
-    call(task)
-    return time.perf_counter() - start
+def _timed_on(call: Callable[[Task], object], picture: Array) -> Side:
+    """Times calls on tasks that are new, so that nothing of them is known beforehand."""
+
+    def side(numbers: range) -> list[float]:
+        seconds = []
+        for _ in numbers:
+            task = Task({"image": Image(picture)})
+            start = time.perf_counter()
+            call(task)
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    return side
 
 
 def _count(text: Text) -> int:

@@ -6,6 +6,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 
 from benchmarks.open_loop import offer
 
@@ -35,3 +36,15 @@ def test_a_client_that_is_busy_shows_as_waiting_and_not_as_service():
     load = offer(lambda _: time.sleep(0.02), rate_per_s=200, seconds=0.15, clients=1, seed=0)
     assert load.service_s.min() >= 0.02
     assert load.queueing_s[-1] > 10 * 0.02
+
+
+def test_a_call_that_fails_ends_the_load_and_is_no_quick_answer():
+    asked = []
+
+    def call(number):
+        asked.append(number)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        offer(call, rate_per_s=2000, seconds=0.1, clients=3, seed=0)
+    assert len(asked) <= 3
