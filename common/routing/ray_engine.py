@@ -26,7 +26,7 @@ from common.errors import ModelError, SettingsError
 from common.models.base import Model, ModelProfile
 from common.models.catalogue import DeferredModel, Recipe, open_model, recipe_of
 from common.routing.engine import Call, EngineLoad
-from common.routing.ray_keeper import Keeper, ReplicaHealth, Replicas
+from common.routing.ray_keeper import Keeper, ReplicaHealth, Replicas, reason_of
 from common.routing.ray_queue import CallQueue
 from common.routing.ray_replica import Replica, thread_limits
 from common.routing.ray_session import RaySession
@@ -151,10 +151,19 @@ class RayEngine:
         Raises:
             BackboneError: It is absent there or damaged.
             RoutingError: Models for this part have to be given as objects.
+            ModelError: The process that opened it died, or took too long.
         """
         recipe = Recipe(spec, part_name)
         ask = self._ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_profile_of)
-        profile = self._ray.get(ask.remote(recipe), timeout=self._open_s)
+        try:
+            profile = self._ray.get(ask.remote(recipe), timeout=self._open_s)
+        except self._ray.exceptions.RayError as error:
+            raise ModelError(
+                "model",
+                expected="one that can be opened in a process of its own",
+                found=reason_of(error),
+                remedy="Look at the machines' memory.",
+            ) from error
         if isinstance(profile, Exception):
             raise profile
         return DeferredModel(profile, recipe)
@@ -232,18 +241,23 @@ class RayEngine:
         queue = CallQueue(self._room, patience_s=self._patience_s)
         if self._closed:
             queue.close()
-        replicas = Replicas(
-            self._ray, lambda: self._spawn(placement), self._source, self._start_s, self._open_s
-        )
+        actor = self._actor(placement)
+
+        def spawn() -> Any:
+            _require_room(placement, self._ray.nodes())
+            return actor.remote(
+                threads=placement.threads, models=self._models, on_gpu=placement.gpus > 0
+            )
+
+        replicas = Replicas(self._ray, spawn, self._source, self._start_s, self._open_s)
         keepers = tuple(Keeper(queue, replicas) for _ in range(self._n_replicas))
         for keeper in keepers:
             keeper.start()
         return _Pool(queue, keepers)
 
-    def _spawn(self, placement: Placement) -> Any:
-        _require_room(placement, self._ray.nodes())
+    def _actor(self, placement: Placement) -> Any:
         # One thread asks the model; the other takes what is told meanwhile.
-        actor = self._ray.remote(
+        return self._ray.remote(
             num_cpus=placement.cpus,
             num_gpus=placement.gpus,
             resources=dict(placement.resources),
@@ -254,9 +268,6 @@ class RayEngine:
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": thread_limits(placement.threads)},
         )(Replica)
-        return actor.remote(
-            threads=placement.threads, models=self._models, on_gpu=placement.gpus > 0
-        )
 
     def _source(self, model: Model) -> Any:
         """Returns what a replica opens `model` from: a recipe, or a copy in the object store."""

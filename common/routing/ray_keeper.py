@@ -24,7 +24,7 @@ from common.routing.ray_replica import Order, ReplicaFacts, Reply
 from common.task import Result
 from common.versions import software_versions
 
-__all__ = ["Keeper", "ReplicaHealth", "Replicas"]
+__all__ = ["Keeper", "ReplicaHealth", "Replicas", "reason_of"]
 
 _log = logging.getLogger(__name__)
 _numbers = itertools.count()
@@ -174,7 +174,7 @@ class Keeper:
         except Exception as error:  # noqa: BLE001  # whatever it is, there is a next attempt
             if actor is not None:
                 self._ray.kill(actor)
-            self._failed_to_start(_reason_of(error))
+            self._failed_to_start(reason_of(error))
             return False
         self._actor, self._open = actor, ()
         self._heard_s = time.monotonic()
@@ -216,7 +216,7 @@ class Keeper:
         except self._ray.exceptions.RayTaskError as error:
             reply = Reply(self._open, error=_cause_of(error))
         except self._ray.exceptions.RayError as error:
-            reason = _reason_of(error)
+            reason = reason_of(error)
             self._lose(reason)
             self._queue.give_back(self, reason, begun=True)
             return
@@ -318,7 +318,7 @@ def _cause_of(error: Any) -> Exception:
     )
 
 
-def _reason_of(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Names what happened in words of ours: Ray's messages hold paths and addresses."""
     if isinstance(error, SettingsError):
         return str(error)

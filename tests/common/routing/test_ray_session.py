@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -23,16 +24,20 @@ TOKEN = "0123456789abcdef" * 2  # of the test's own cluster
 
 
 def run(program: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     return subprocess.run(
         [sys.executable, "-m", PROGRAMS, program, str(folder)],
         cwd=ROOT,
-        env={**kept, **environment},
+        env={**without_ray(), **environment},
         capture_output=True,
         text=True,
         check=False,
         timeout=240,
     )
+
+
+def without_ray() -> dict[str, str]:
+    """The environment without what an engine of this process has put there."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
 
 def free_port() -> int:
@@ -114,25 +119,27 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A head and a worker machine, both here: one core each, a scanner at the worker."""
     port = free_port()
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
-    head = start("--head", f"--port={port}", "--include-dashboard=false", env=environment)
-    wait_for(port)
-    worker = start(f"--address=127.0.0.1:{port}", '--resources={"scanner": 1}', env=environment)
-    raylet = wait_for_raylet(worker)
-    yield {
-        **environment,
-        "TANDEM_RAY_ADDRESS": f"127.0.0.1:{port}",
-        "WORKER_RAYLET": str(raylet),
-    }
-    for process in (worker, head):
-        process.terminate()
-        process.wait(60)
+    with ExitStack() as running:
+        head = ("--head", f"--port={port}", "--include-dashboard=false")
+        start(*head, env=environment, running=running)
+        wait_for(port)
+        worker = (f"--address=127.0.0.1:{port}", '--resources={"scanner": 1}')
+        raylet = wait_for_raylet(start(*worker, env=environment, running=running))
+        yield {
+            **environment,
+            "TANDEM_RAY_ADDRESS": f"127.0.0.1:{port}",
+            "WORKER_RAYLET": str(raylet),
+        }
 
 
-def start(*arguments: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
+def start(*arguments: str, env: dict[str, str], running: ExitStack) -> subprocess.Popen[bytes]:
     ray = Path(sys.executable).with_name("ray")
     command = [str(ray), "start", "--block", "--num-cpus=1", "--disable-usage-stats", *arguments]
     quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, env={**os.environ, **env}, stdout=quiet, stderr=quiet)
+    process = subprocess.Popen(command, env={**without_ray(), **env}, stdout=quiet, stderr=quiet)
+    running.callback(process.wait, 60)
+    running.callback(process.terminate)
+    return process
 
 
 def wait_for(port: int) -> None:
