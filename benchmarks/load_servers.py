@@ -18,7 +18,7 @@ from typing import Any
 
 from common.serving.keys import KeyStore
 
-__all__ = ["LoadedServer", "resident_bytes", "serve_peer", "serve_tandem"]
+__all__ = ["LoadedServer", "cpu_seconds", "resident_bytes", "serve_peer", "serve_tandem"]
 
 _ROOT = Path(__file__).parents[1]
 _START_S = 120.0
@@ -44,12 +44,12 @@ class LoadedServer:
 
 
 @contextmanager
-def serve_tandem(home: Path, *, batch: int) -> Iterator[LoadedServer]:
+def serve_tandem(home: Path, settings: Mapping[str, Any]) -> Iterator[LoadedServer]:
     """Runs `tandem serve` inside the block.
 
     Args:
         home: An empty folder for keys, audit log and cache.
-        batch: Most tasks in one call of the model.
+        settings: TANDEM_ settings by name in lower case.
     """
     key = KeyStore(home / "keys.json").add("load", "analyst", rate_per_s=1e6)
     port = _free_port()
@@ -58,7 +58,7 @@ def serve_tandem(home: Path, *, batch: int) -> Iterator[LoadedServer]:
         "TANDEM_HOME": str(home),
         "TANDEM_PORT": str(port),
         "TANDEM_GRPC_PORT": str(_free_port()),
-        "TANDEM_BATCH": str(batch),
+        **{f"TANDEM_{name.upper()}": str(value) for name, value in settings.items()},
     }
     command = [sys.executable, "-W", "ignore", "-m", "kits", "serve"]
     with _running(command, environment, home / "log.txt") as process:
@@ -105,6 +105,25 @@ def serve_peer(
         headers = {"Content-Type": "application/json"}
         body = json.dumps({"texts": ["{text}"]})
         yield LoadedServer(process.pid, port, "/embed", headers, body)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Returns the CPU time of a process and of all below it that still run (Linux, proc(5))."""
+    parents, ticks = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                stat = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            except OSError:  # it has ended meanwhile
+                continue
+            parents[int(folder.name)] = int(stat[1])
+            ticks[int(folder.name)] = int(stat[11]) + int(stat[12])
+
+    def of(root: int) -> int:
+        below = [child for child, parent in parents.items() if parent == root]
+        return ticks.get(root, 0) + sum(of(child) for child in below)
+
+    return of(pid) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> int:

@@ -66,7 +66,8 @@ def main() -> None:
     """Serves until SIGTERM."""
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # "local": a cluster of its own, whatever else runs on the machine
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": _SETTINGS["port"]})
     serve.run(Encoder.bind(), route_prefix="/embed")
     ended.wait()

@@ -1,16 +1,17 @@
 """`serving.load`: `tandem serve` under 200 clients that never pause, beside BentoML and Ray Serve.
 
 All servers embed texts with the same bundled MiniLM on the cores of this machine, which the
-clients share; no two requests ask about the same text, so that no cache answers. Ours runs
-with all that it has: keys, audit log, result cache, telemetry; the peers with their batching
-on, and none of these.
+clients share; no two requests ask about the same text. Ours runs with keys, audit log and
+telemetry on, which the peers do not have, and the result cache off, which they do not have
+either; the peers with their batching on.
 
 1. The hold: all clients on ours for five minutes. Rows: requests/s, p50 and p99 (ms), errors
    (answers other than 200), lost (connections broken or silent), and `memory growth`: the
    slope of the server's resident memory after a warm-up, times the time, over its start.
 2. The comparison, with one peer after the other: both servers are up; short segments in
-   turn, the same clients. Rows ("beside <peer>"): requests/s and latencies of each side,
-   median over segments with quartiles. `requests_per_s_vs_peer` is against the faster peer.
+   turn, the same clients. Rows ("beside <peer>"): requests/s, latencies, and CPU time for one
+   request over all processes of the side; median over segments with quartiles.
+   `requests_per_s_vs_peer` is against the faster peer.
 
 A peer needs an environment of its own (torch and transformers beside it), whose interpreter
 TANDEM_BENTOML_PYTHON or TANDEM_RAY_SERVE_PYTHON names; without it its rows are left out, and
@@ -34,7 +35,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.load_client import Load
-from benchmarks.load_servers import LoadedServer, resident_bytes, serve_peer, serve_tandem
+from benchmarks.load_servers import (
+    LoadedServer,
+    cpu_seconds,
+    resident_bytes,
+    serve_peer,
+    serve_tandem,
+)
 from benchmarks.suite import Outcome, Role, Row, Verdict
 
 __all__ = ["load"]
@@ -57,6 +64,7 @@ class _Seen:
         errors: Answers with another.
         lost: Requests without one.
         milliseconds: Latency of each answer.
+        cpu_s: CPU time that the server took meanwhile, all its processes.
         memory: Seconds since its begin and resident bytes of the server.
     """
 
@@ -65,6 +73,7 @@ class _Seen:
     errors: int
     lost: int
     milliseconds: Sequence[float]
+    cpu_s: float
     memory: Sequence[tuple[float, int]]
 
     @property
@@ -98,6 +107,7 @@ class _Loads:
             text=True,
         )
         begun, memory, said = time.monotonic(), [], []
+        cpu_s = cpu_seconds(server.pid)
         for line in process.stdout or ():
             said.append(json.loads(line))
             memory.append((time.monotonic() - begun, resident_bytes(server.pid)))
@@ -109,6 +119,7 @@ class _Loads:
             errors=sum(sum(one["others"].values()) for one in said),
             lost=sum(one["lost"] for one in said),
             milliseconds=[ms for one in said for ms in one["milliseconds"]],
+            cpu_s=cpu_seconds(server.pid) - cpu_s,
             memory=memory,
         )
 
@@ -126,7 +137,7 @@ def load(_data: Path | None, *, quick: bool) -> Outcome:
     loads = _Loads(config)
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ours = stack.enter_context(serve_tandem(home, batch=config["batch"]))
+        ours = stack.enter_context(serve_tandem(home, config["settings"]))
         loads.run(ours, config["start_s"])
         held = loads.run(ours, config["hold_s"])
         compared = {
@@ -222,6 +233,7 @@ def _comparison_rows(peer: str, segments: Mapping[str, Sequence[_Seen]]) -> list
             ("requests", "1/s"): [one.per_s for one in seen],
             ("p50", "ms"): [float(np.percentile(one.milliseconds, 50)) for one in seen],
             ("p99", "ms"): [float(np.percentile(one.milliseconds, 99)) for one in seen],
+            ("cpu for one request", "ms"): [1000 * one.cpu_s / one.answers for one in seen],
             ("errors", "1"): [float(one.errors) for one in seen],
             ("lost", "1"): [float(one.lost) for one in seen],
         }

@@ -30,6 +30,10 @@ class Settings(BaseSettings):
         default="offline",
         description="Whether a base model that is absent may be downloaded from a model hub.",
     )
+    cache: Literal["on", "off"] = Field(
+        default="on",
+        description="Whether the server keeps results; off where no input comes twice.",
+    )
     cache_bytes: int = Field(
         default=1 << 30, ge=1 << 20, description="Upper size of the result cache in bytes."
     )

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 import re
-import secrets
 import time
 import traceback
 from collections.abc import Collection, Iterable, MutableMapping
@@ -100,7 +100,7 @@ class Gate:
             return
         begun_s = time.perf_counter()
         headers = _headers_of(scope["headers"])
-        request = new_request(timeout_s=self._timeout_s, trace_id=trace_id_in(headers))
+        request = new_request(timeout_s=self._timeout_s, trace_id=trace_id_in(headers) or _drawn())
         passage = _Passage(request, headers)
         scope.setdefault("state", {})["passage"] = passage
         with serving(request):
@@ -213,6 +213,10 @@ def problem_response(problem: Problem, **members: Any) -> Response:
     return JSONResponse(content, problem.status, problem.headers(), media_type=MEDIA_TYPE)
 
 
+def _drawn() -> str:
+    return f"{random.getrandbits(128) or 1:032x}"
+
+
 def _headers_of(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
 
@@ -265,7 +269,10 @@ def _answering(send: Send, passage: _Passage, *, private: bool) -> Send:
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start":
             passage.status = message["status"]
-            traceparent = f"00-{passage.request.trace_id}-{secrets.token_hex(8)}-01".encode()
+            span_id = (
+                random.getrandbits(64) or 1
+            )  # no secret; the system's generator is a call away
+            traceparent = f"00-{passage.request.trace_id}-{span_id:016x}-01".encode()
             message["headers"] = [
                 *message.get("headers", ()),
                 (b"traceparent", traceparent),
