@@ -69,9 +69,9 @@ def main() -> None:
     # "local": a cluster of its own, whatever else runs on the machine
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": _SETTINGS["port"]})
-    serve.run(Encoder.bind(), route_prefix="/embed")
+    serve.run(Encoder.bind(), route_prefix="/embed")  # type: ignore[attr-defined]  # the decorator makes it
     ended.wait()
-    serve.shutdown()
+    serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's own
     ray.shutdown()
 
 

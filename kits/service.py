@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 from fastapi import FastAPI
 
@@ -19,7 +20,7 @@ from common.routing.batching import BatchingEngine
 from common.routing.cache import ResultCache
 from common.routing.engines import open_engine
 from common.routing.router import ModelRouter
-from common.serving.app import AppParts, create_app
+from common.serving.app import AppParts, Closing, create_app
 from common.serving.audit import AuditLog
 from common.serving.drain import Drain
 from common.serving.grpc_gate import GrpcGate
@@ -92,35 +93,14 @@ def build_app(
     """
     telemetry = Telemetry()
     audit = opened.enter_context(AuditLog(settings.home / "audit"))
-    sessions, cache, retention = _open_stores(settings, opened)
-    calls = open_engine(settings)
-    lanes = min(settings.workers, _n_cores())
-    engine = opened.enter_context(
-        BatchingEngine(
-            calls,
-            batched=_gains_from_batches,
-            tasks=settings.batch,
-            lanes=lanes,
-            queue=_WAITING * settings.queue,
-        )
-    )
-    threads = settings.workers + settings.queue
-    _share_cores(lanes)
-    work = WorkThreads(threads=threads, waiting=_WAITING * settings.queue)
+    stores = _open_stores(settings, opened)
+    engine = _open_engine(settings, telemetry, opened)
+    work = WorkThreads(threads=settings.workers + settings.queue, waiting=_WAITING * settings.queue)
     opened.callback(work.close)
-    used = cache if settings.cache == "on" else None
-    router = ModelRouter(open_models(), cache=used, engine=engine)
-    served = ServedModels(lambda one: ModelRouter(one, cache=used, engine=engine))
-    for model in (one for several in router.models.values() for one in several):
-        profile = model.profile
-        served.add(profile.adapter or profile.name, lambda model=model: model)  # type: ignore[misc]  # mypy reads the default as part of the signature
-    telemetry.watch_cache(cache)
+    router, served = _open_router(engine, stores.cache if settings.cache == "on" else None)
+    telemetry.watch_cache(stores.cache)
     telemetry.watch("open_requests", "Requests not answered yet.", lambda: drain.open_requests)
-    telemetry.watch(
-        "engine_waiting", "Calls that wait.", lambda: calls.load().waiting + engine.waiting
-    )
-    telemetry.watch("engine_running", "Calls whose model works.", lambda: calls.load().running)
-    retention.start()
+    stores.retention.start()
     access = AccessControl(keys, rate_per_s=settings.rate_per_s, body_bytes=settings.body_bytes)
     gate = GrpcGate(access, telemetry, audit, drain, settings.request_timeout_s)
 
@@ -139,11 +119,12 @@ def build_app(
             drain=drain,
             routes=[
                 link_routes(router, work, telemetry),
-                session_routes(sessions, work),
+                session_routes(stores.sessions, work),
                 inference_routes(served, work, ready=is_ready, count=count),
             ],
-            services=[sessions, cache, retention, engine, served, work],
+            services=[*stores.closing, engine, served, work],
             edges=[lambda: open_inference_server(inference, _grpc_listener(settings))],
+            checks={"audit log": lambda: audit.writable},
             open_paths=OPEN_PATHS,
             timeout_s=settings.request_timeout_s,
             version=software_versions().get("tandem-kits", "0"),
@@ -187,12 +168,25 @@ def open_models() -> dict[str, list[Model]]:
 def open_retention(settings: Settings) -> Iterator[Retention]:
     """Opens what is erased by age, for one call of `Retention.apply`."""
     with ExitStack() as opened:
-        yield _open_stores(settings, opened)[2]
+        yield _open_stores(settings, opened).retention
 
 
-def _open_stores(
-    settings: Settings, opened: ExitStack
-) -> tuple[SessionStore, ResultCache, Retention]:
+@dataclass(frozen=True)
+class _Stores:
+    """What lies in TANDEM_HOME beside keys and audit log."""
+
+    sessions: SessionStore
+    journal: Journal
+    cache: ResultCache
+    retention: Retention
+
+    @property
+    def closing(self) -> tuple[Closing, ...]:
+        """All of them, in the order in which they were opened."""
+        return (self.sessions, self.journal, self.cache, self.retention)
+
+
+def _open_stores(settings: Settings, opened: ExitStack) -> _Stores:
     sessions = SessionStore.from_settings(settings)
     opened.callback(sessions.close)
     journal = Journal(settings.home / "link" / "journal.sqlite")
@@ -207,7 +201,39 @@ def _open_stores(
         }
     )
     opened.callback(retention.close)
-    return sessions, cache, retention
+    return _Stores(sessions, journal, cache, retention)
+
+
+def _open_engine(settings: Settings, telemetry: Telemetry, opened: ExitStack) -> BatchingEngine:
+    """Opens the engine that the settings name, behind one that makes batches."""
+    calls = open_engine(settings)
+    lanes = min(settings.workers, _n_cores())
+    _share_cores(lanes)
+    engine = BatchingEngine(
+        calls,
+        batched=_gains_from_batches,
+        tasks=settings.batch,
+        lanes=lanes,
+        queue=_WAITING * settings.queue,
+    )
+    opened.callback(engine.close)
+    telemetry.watch(
+        "engine_waiting", "Calls that wait.", lambda: calls.load().waiting + engine.waiting
+    )
+    telemetry.watch("engine_running", "Calls whose model works.", lambda: calls.load().running)
+    return engine
+
+
+def _open_router(
+    engine: BatchingEngine, cache: ResultCache | None
+) -> tuple[ModelRouter, ServedModels]:
+    """Opens the models, once for tasks of several parts and by name for the protocol."""
+    router = ModelRouter(open_models(), cache=cache, engine=engine)
+    served = ServedModels(lambda one: ModelRouter(one, cache=cache, engine=engine))
+    for model in (one for several in router.models.values() for one in several):
+        profile = model.profile
+        served.add(profile.adapter or profile.name, lambda model=model: model)  # type: ignore[misc]  # mypy reads the default as part of the signature
+    return router, served
 
 
 def _keys_of(settings: Settings, *, insecure_local: bool) -> KeyStore | None:

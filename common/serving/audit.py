@@ -109,6 +109,11 @@ class AuditLog:
         if torn:
             self.record(AuditEntry("0" * 32, "-", "audit: cut a line torn by a crash", "OK"))
 
+    @property
+    def writable(self) -> bool:
+        """Whether records still reach the disk."""
+        return self._failure is None
+
     def check_room(self) -> None:
         """Returns where one more request can be audited; ask before doing anything.
 
