@@ -137,11 +137,11 @@ class JointTraining:
         current = self._round(n_samples)
         try:
             votes = self._run(current, batches)
+            self._finish(current)
         except BaseException:  # an interrupt, say: the others will find this process gone
             before.restore()
             self._broken = self._wire is not None
             raise
-        self._finish(current)
         if votes.fault is not None:
             before.restore()
             self._refuse(votes.fault, current)

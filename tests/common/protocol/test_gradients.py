@@ -131,6 +131,25 @@ class TestOneProcess:
             JointTraining(ALONE, stages).step(batch(0), n_samples=8)
         assert largest_difference(networks.parameters(), Networks().parameters()) == 0.0
 
+    def test_an_interrupt_after_the_last_vote_leaves_all_as_it_was(self):
+        """The other site may have gone on; what they do about it is `rejoin`'s."""
+        linkage = Linkage(INPUTS, {name: tuple(ranks) for name, ranks in TWO.items()})
+        boxes = Mailboxes(2)
+        networks = [Networks(), Networks()]
+        trainings = at_once(
+            lambda: _joined(linkage, networks[0], boxes.wire(0), "text", "image"),
+            lambda: _joined(linkage, networks[1], boxes.wire(1), "head"),
+        )
+        trainings[0]._wire.flush = _interrupted
+        outcomes = _all_step(trainings, 0)
+        assert isinstance(outcomes[0], KeyboardInterrupt)
+        assert [training.done for training in trainings] == [0, 1]
+        assert largest_difference(networks[0].parameters(), Networks().parameters()) == 0.0
+        fresh = Mailboxes(2)
+        at_once(*(lambda r=r: trainings[r].rejoin(fresh.wire(r)) for r in (0, 1)))
+        assert [training.done for training in trainings] == [0, 0]
+        assert largest_difference(networks[1].parameters(), Networks().parameters()) == 0.0
+
     def test_stages_and_samples_must_be_there(self):
         stages = Networks().stages("text", "image")
         with pytest.raises(InputError):
@@ -369,6 +388,10 @@ def _joined(linkage, networks, wire, *names, done=0):
 
 def _all_step(trainings, i):
     return at_once(*(lambda t=t: _step(t, i) for t in trainings))
+
+
+def _interrupted(*, lost):
+    raise KeyboardInterrupt
 
 
 def _step(training, i):
