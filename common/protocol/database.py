@@ -84,6 +84,7 @@ class Database:
             if path.exists():
                 path.chmod(0o600)
             else:
+                self._require_no_log()
                 self._make()
         except OSError as error:
             raise self._unusable(
@@ -145,6 +146,15 @@ class Database:
         idle, self._idle = self._idle, deque()
         for connection in idle:
             connection.close()
+
+    def _require_no_log(self) -> None:
+        """Refuses a log without its file: SQLite would write its content into a new one."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        if log.exists() and not self._path.exists():  # in this order: another may make both
+            raise self._unusable(
+                f"{log.name} without it",
+                "Restore the file, or move away what is left beside it (-wal, -shm).",
+            )
 
     def _make(self) -> None:
         """Makes the file whole, then puts it in place; the first of several processes wins."""
@@ -272,7 +282,7 @@ class Database:
                 raise self._overloaded("others writing all that time") from error
             found = getattr(error, "sqlite_errorname", type(error).__name__)
             raise self._unusable(
-                found, "Check the disk; restore the file, or move it away to start anew."
+                found, "Check the disk; restore the file, or move it and its -wal away."
             ) from error
 
     def _overloaded(self, found: str) -> OverloadError:

@@ -196,6 +196,17 @@ def test_a_foreign_file_is_refused(tmp_path, found):
     assert path.read_bytes() == found
 
 
+def test_a_log_without_its_file_is_refused(store, tmp_path):
+    """SQLite would take it for that of the new file, and bring back what was moved away."""
+    add(store, "old")
+    (tmp_path / "own" / "store.sqlite").rename(tmp_path / "moved")
+    with pytest.raises(StoreError, match=r"store\.sqlite-wal without it"):
+        open_database(tmp_path / "own" / "store.sqlite")
+    (tmp_path / "own" / "store.sqlite-wal").unlink()
+    (tmp_path / "own" / "store.sqlite-shm").unlink()
+    assert texts(open_database(tmp_path / "own" / "store.sqlite")) == []
+
+
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(StoreError, match="a folder of your own"):
