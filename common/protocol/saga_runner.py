@@ -190,7 +190,8 @@ class SagaRunner:
 
     def _pause(self, at: StepEntry) -> None:
         if at.attempts < self._attempts:
-            pause_s = min(self._pause_s * 2 ** (at.attempts - 1), _LONGEST_PAUSE_S)
+            doublings = min(at.attempts - 1, 30)  # beyond that it is the longest in any case
+            pause_s = min(self._pause_s * 2**doublings, _LONGEST_PAUSE_S)
             self._sleep(min(pause_s, current_request().remaining_s()))
 
     @contextmanager

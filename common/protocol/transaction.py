@@ -25,6 +25,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from common.content import digest_of, require_unicode
 from common.errors import (
     ConflictError,
     DeadlineError,
@@ -42,7 +43,6 @@ from common.protocol.saga_runner import VALUE_BYTES, SagaRunner
 from common.protocol.stored_value import StoredValue, Value, store_value
 from common.request import check_wanted
 from common.settings import Settings, load_settings
-from common.task import digest_of
 
 __all__ = ["Committed", "Recovery", "SagaStep", "Transactions"]
 
@@ -165,8 +165,8 @@ class Transactions:
             policy: What the death of the process leads to; see `JournalEntry`.
 
         Raises:
-            InputError: The steps cannot make a transaction, or a step refused its input (and
-                what was done is compensated).
+            InputError: The steps cannot make a transaction, an input's name is no text, or a
+                step refused its input (and what was done is compensated).
             UnknownNameError: A step is not registered.
             MessageError: An input cannot be stored, or the id is none.
             DeadlineError: The deadline passed; what was done is compensated.
@@ -177,6 +177,7 @@ class Transactions:
             TransactionError: A step failed, and what was done is compensated; or it is stuck.
         """
         given = dict(inputs or {})
+        require_unicode(given, "input names")
         require_order([self._step(name) for name in steps], given)
         stored = {n: store_value(v, limit_bytes=VALUE_BYTES) for n, v in sorted(given.items())}
         digest = _digest(steps, stored)

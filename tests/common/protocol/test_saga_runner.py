@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from common.errors import DeadlineError, TransactionError
 from common.protocol import saga_runner
+from common.protocol.saga import StepEntry
 from common.request import current_request, new_request, serving
 from tests.common.protocol.saga_world import (
     Died,
@@ -182,6 +183,12 @@ class TestAttempts:
         assert done.outcomes == {"a": 4}
         assert set(keys) == {f"{done.transaction_id}:a"}
         assert self.pauses == [0.05, 0.1, 0.2]
+
+    def test_pauses_stay_short_however_many_attempts_there_are(self, tmp_path):
+        """2^1024 is no float: the doubling has to end."""
+        runner = self._transactions(tmp_path, attempts=2000)._runner
+        runner._pause(StepEntry(0, "a", attempts=1999))
+        assert self.pauses == [5.0]
 
     def test_any_other_step_is_tried_once(self, tmp_path):
         calls = []

@@ -160,6 +160,8 @@ class TestRefusals:
             (["a", "unknown"], {}, {}, UnknownNameError),
             ([], {}, {}, InputError),
             (["a"], {"a": 1}, {}, InputError),
+            (["a"], {1: "x", "y": 1}, {}, InputError),
+            (["a"], {"\ud800": 1}, {}, InputError),
             (["a"], {"case": {1}}, {}, MessageError),
             (["a"], {}, {"transaction_id": "../../x"}, MessageError),
             (["a"], {}, {"transaction_id": "A" * 32}, MessageError),
