@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.faults_worker import effects_of, make_jobs, make_stores, n_interrupted, work
-from benchmarks.serving_faults import Tally, kill_workers, tally
+from benchmarks.serving_faults import Tally, _verdict, kill_workers, tally
 
 CONFIG = {
     "workers": 2,
@@ -56,6 +56,23 @@ def test_each_fault_is_counted(jobs):
     assert tally(jobs, whole | {done[0]: (1, 2, 1)}) == Tally(0, 1, 0)
     assert tally(jobs, whole | {done[0]: (1, 1, 0)}) == Tally(0, 0, 1)
     assert tally(jobs, whole | {refused: (1, 1, 1)}) == Tally(0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "others", "n_cut", "expected"),
+    [
+        (Tally(0, 0, 0), Tally(3, 0, 0), 5, "reproduced"),
+        (Tally(0, 1, 0), Tally(3, 0, 0), 5, "contradicted"),
+        (Tally(0, 0, 0), Tally(0, 0, 0), 5, "not shown"),
+        (Tally(0, 0, 0), Tally(3, 0, 0), 0, "not shown"),
+    ],
+    ids=["whole", "one repeated", "controls as good", "no kill half-way"],
+)
+def test_nothing_is_shown_unless_kills_met_work_and_hurt_the_controls(
+    ours, others, n_cut, expected
+):
+    tallies = {"journal": ours, "noted before": others, "noted after": others}
+    assert _verdict(tallies, 9, n_cut, 40)[0] == expected
 
 
 def test_a_worker_that_ends_with_a_fault_ends_the_run(tmp_path, jobs):
