@@ -121,7 +121,6 @@ def fedex_average(updates: Sequence[LoraUpdate], *, n_samples: Sequence[int]) ->
                 found=f"ranks {sorted({x.rank for x in factors})} from {len(factors)} sites",
                 remedy="Use stacked(), which takes any ranks.",
             )
-        # kept in float32 first: the residual is that of the averages that are given
         a = _weighted([x.a for x in factors], weights).float()
         b = _weighted([x.b for x in factors], weights).float()
         averages[layer] = Factors(a, b)
