@@ -12,6 +12,7 @@ the run; its bytes are printed as hexadecimal digits.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import resource
@@ -246,9 +247,11 @@ class Mutation:
         if way < 0.15:
             del holder[key]
         elif way < 0.3 and isinstance(holder, dict):
-            holder[self._random.choice(["extra", "dtype", "texts", "\ud800"])] = inner
+            name = self._random.choice(["extra", "dtype", "texts", "\ud800"])
+            holder[name] = copy.deepcopy(inner)
         else:
-            holder[key] = self._random.choice([*INTERESTING, *ODD_VALUES, *DTYPES])
+            odd = self._random.choice([*INTERESTING, *ODD_VALUES, *DTYPES])
+            holder[key] = copy.deepcopy(odd)  # the next change may be made inside it
 
 
 def run_mutation(seconds: float, seed: int) -> int:

@@ -30,6 +30,12 @@ def test_the_fuzzer_reads_some_of_what_it_makes_and_every_kind() -> None:
     assert outcomes == kinds | {"refused", "read in the article's form"}
 
 
+def test_the_same_seed_gives_the_same_bytes_however_much_was_made_before() -> None:
+    first, second = codec_fuzz.Mutation(5), codec_fuzz.Mutation(5)
+    made = [first.next() for _ in range(5000)]
+    assert [second.next() for _ in range(5000)] == made
+
+
 def test_a_fault_ends_the_run_and_shows_its_bytes(monkeypatch, capsys) -> None:
     def faulty(message: bytes, *, max_bytes: int) -> None:
         raise ZeroDivisionError
