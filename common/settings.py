@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.errors import SettingsError
@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     )
     cache_bytes: int = Field(
         default=1 << 30, ge=1 << 20, description="Upper size of the result cache in bytes."
+    )
+    cache_url: SecretStr | None = Field(
+        default=None,
+        description="URL of a Redis (redis:// or rediss://) for results that servers share.",
     )
     engine: Literal["local", "ray"] = Field(
         default="local", description="Where models run: threads of this process, or Ray."

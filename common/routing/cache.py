@@ -25,6 +25,7 @@ from common.models.base import ModelProfile
 from common.request import check_wanted
 from common.routing.cache_store import ResultStore, row_of
 from common.routing.leases import Leases
+from common.routing.redis_store import RedisStore
 from common.routing.shared_computation import Fetched, Job, SharedComputation, one_each
 from common.settings import Settings, load_settings
 from common.task import Result, Task
@@ -68,11 +69,12 @@ class CacheStats:
 
 
 class ResultCache:
-    """A store of results on disk, shared by the processes of one user.
+    """A store of results on disk, shared by the processes of one user, or in Redis.
 
     Args:
-        folder: Where to keep them; made with mode 0700. A store of an earlier format is
-            removed: its results are computed again.
+        place: Where to keep them: a folder, made with mode 0700, or the URL of a Redis that
+            several servers share. A folder's store of an earlier format is removed: its
+            results are computed again.
         size_bytes: Least recently used results go when the store is larger than this.
         lease_s: How long others wait for the computation of a process that was killed.
         clock: Unix time.
@@ -83,23 +85,29 @@ class ResultCache:
 
     def __init__(
         self,
-        folder: Path,
+        place: Path | str,
         *,
         size_bytes: int = 1 << 30,
         lease_s: float = _LEASE_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store = ResultStore(folder, size_bytes=size_bytes, clock=clock)
-        self._leases = Leases(self._store.database, seconds=lease_s, clock=clock)
+        self._store: ResultStore | RedisStore
+        if isinstance(place, Path):
+            self._store = ResultStore(place, size_bytes=size_bytes, clock=clock)
+            self._leases = Leases(self._store.database, seconds=lease_s, clock=clock)
+        else:
+            self._store = RedisStore(place, size_bytes=size_bytes, lease_s=lease_s)
+            self._leases = Leases(self._store, seconds=lease_s, clock=clock)
         self._computation = SharedComputation(self._store, self._leases)
         self._counts: Counter[str] = Counter()
         self._counting = threading.Lock()
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> ResultCache:
-        """Opens the cache in TANDEM_HOME, of at most TANDEM_CACHE_BYTES."""
+        """Opens the cache at TANDEM_CACHE_URL or in TANDEM_HOME, of TANDEM_CACHE_BYTES at most."""
         chosen = settings or load_settings()
-        return cls(chosen.home / "results", size_bytes=chosen.cache_bytes)
+        place = chosen.cache_url.get_secret_value() if chosen.cache_url else chosen.home / "results"
+        return cls(place, size_bytes=chosen.cache_bytes)
 
     @property
     def hits(self) -> int:
@@ -256,7 +264,7 @@ class ResultCache:
     def close(self) -> None:
         """Closes the store's file."""
         self._leases.close()
-        self._store.database.close()
+        self._store.close()
 
     def _count(self, name: str, by: int = 1) -> None:
         with self._counting:

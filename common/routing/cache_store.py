@@ -156,6 +156,10 @@ class ResultStore:
         with self.database.reading() as tables:
             return cache_tables.read_totals(tables, self._clock())
 
+    def close(self) -> None:
+        """Closes the file."""
+        self.database.close()
+
     def _tidy(self, used: Collection[str], damaged: Collection[str], now: float) -> None:
         if not used and not damaged:
             return

@@ -11,6 +11,8 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from common.errors import OverloadError, StoreError
 from common.protocol.database import Database
@@ -21,26 +23,76 @@ from common.routing.cache_tables import (
     take_leases,
 )
 
-__all__ = ["Leases"]
+__all__ = ["LeaseTable", "Leases"]
 
 _IDLE_ROUNDS = 10  # of the thread that renews, before it ends
 
 
+class LeaseTable(Protocol):
+    """Where the leases of all processes stand."""
+
+    def take(self, wanted: Sequence[tuple[str, str, str]], holder: str) -> list[str]:
+        """Takes the leases of key, model and adapter that nobody holds; returns their keys."""
+        ...
+
+    def renew(self, holder: str) -> None:
+        """Lets all leases of `holder` run anew."""
+        ...
+
+    def release(self, keys: Collection[str], holder: str) -> object:
+        """Gives back those of `keys` that `holder` has."""
+        ...
+
+    def free(self, keys: Sequence[str]) -> set[str]:
+        """Returns which of `keys` nobody holds."""
+        ...
+
+
+@dataclass(frozen=True)
+class _DatabaseTable:
+    """Leases in SQLite."""
+
+    database: Database
+    seconds: float
+    clock: Callable[[], float]
+
+    def take(self, wanted: Sequence[tuple[str, str, str]], holder: str) -> list[str]:
+        with self.database.writing() as tables:
+            return take_leases(
+                tables, wanted, holder=holder, seconds=self.seconds, now=self.clock()
+            )
+
+    def renew(self, holder: str) -> None:
+        with self.database.writing() as tables:
+            renew_leases(tables, holder, self.clock())
+
+    def release(self, keys: Collection[str], holder: str) -> object:
+        with self.database.writing() as tables:
+            return release_leases(tables, keys, holder)
+
+    def free(self, keys: Sequence[str]) -> set[str]:
+        with self.database.reading() as tables:
+            return free_of(tables, keys, self.clock())
+
+
 class Leases:
-    """The leases of one process in a shared database.
+    """The leases of one process among those of others.
 
     Args:
-        database: Where they stand.
+        place: Where they stand: our database, or a table elsewhere.
         seconds: How long a lease outlives a holder that was killed.
         clock: Unix time; shared by the processes, so not `time.monotonic`.
     """
 
     _renewer: threading.Thread | None
 
-    def __init__(self, database: Database, *, seconds: float, clock: Callable[[], float]) -> None:
-        self._database = database
+    def __init__(
+        self, place: Database | LeaseTable, *, seconds: float, clock: Callable[[], float]
+    ) -> None:
+        self._table: LeaseTable = (
+            _DatabaseTable(place, seconds, clock) if isinstance(place, Database) else place
+        )
         self._seconds = seconds
-        self._clock = clock
         self._begin()
 
     @property
@@ -63,11 +115,7 @@ class Leases:
             OverloadError: Other writers keep the database busy.
             StoreError: It is damaged.
         """
-        holder = self.holder
-        with self._database.writing() as tables:
-            taken = take_leases(
-                tables, wanted, holder=holder, seconds=self._seconds, now=self._clock()
-            )
+        taken = self._table.take(wanted, self.holder)
         with self._lock:
             self._held.update(taken)
             if self._held and self._renewer is None:
@@ -87,8 +135,7 @@ class Leases:
             held = self._held.intersection(keys)
             self._held -= held
         if held:
-            with self._database.writing() as tables:
-                release_leases(tables, held, holder)
+            self._table.release(held, holder)
 
     def forget(self, keys: Collection[str]) -> None:
         """Says that the caller gave leases back itself, with what it stored."""
@@ -97,8 +144,7 @@ class Leases:
 
     def free(self, keys: Sequence[str]) -> set[str]:
         """Returns which of `keys` nobody computes now."""
-        with self._database.reading() as tables:
-            return free_of(tables, keys, self._clock())
+        return self._table.free(keys)
 
     def close(self) -> None:
         """Ends the renewing; leases still held run out."""
@@ -126,7 +172,6 @@ class Leases:
             if idle:
                 continue
             try:
-                with self._database.writing() as tables:
-                    renew_leases(tables, self._holder, self._clock())
+                self._table.renew(self._holder)
             except (OverloadError, StoreError):
                 continue  # two more attempts follow before the leases run out

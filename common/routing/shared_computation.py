@@ -14,6 +14,7 @@ from common.models.base import ModelProfile
 from common.routing.cache_store import ResultStore, row_of
 from common.routing.flights import Flight, Flights
 from common.routing.leases import Leases
+from common.routing.redis_store import RedisStore
 from common.task import Result, Task
 
 __all__ = ["Fetched", "Job", "SharedComputation", "one_each"]
@@ -69,7 +70,7 @@ class SharedComputation:
         leases: Who computes what, among processes.
     """
 
-    def __init__(self, store: ResultStore, leases: Leases) -> None:
+    def __init__(self, store: ResultStore | RedisStore, leases: Leases) -> None:
         self.unstored = 0
         self._store = store
         self._leases = leases
