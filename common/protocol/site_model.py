@@ -109,10 +109,12 @@ def _lora_layers(adapter: Adapter) -> dict[str, Any]:
 
 
 def _weight(model: Any, layer: str) -> Any:
+    """Returns a linear layer's weight, `(n_out, n_in)`; other layers may keep it transposed."""
     try:
-        return getattr(model.get_submodule(layer), "weight", None)
+        module = model.get_submodule(layer)
     except AttributeError:
         return None
+    return module.weight if isinstance(module, torch.nn.Linear) else None
 
 
 def _unfit(expected: str) -> AdapterError:

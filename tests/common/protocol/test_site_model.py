@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from common.adapters.attach import attach_adapter, attach_new
 from common.adapters.methods import Bottleneck, LoRA
@@ -11,7 +14,7 @@ from common.backbones import load_backbone
 from common.errors import AdapterError
 from common.protocol.aggregation import combined, stacked, truncated
 from common.protocol.federated_round import accept_round
-from common.protocol.lora_update import update_frame
+from common.protocol.lora_update import Factors, LoraUpdate, update_frame
 from common.protocol.site_model import base_with, start_from, update_from
 from tests.common.protocol.lora_sites import random_adapter, random_update
 from tests.tiny_models import make_tiny
@@ -76,6 +79,13 @@ class TestBase:
         shared = base.model.get_submodule("embeddings.word_embeddings").weight
         assert copied.model.get_submodule("embeddings.word_embeddings").weight is shared
         assert base_with(base, None) is base
+
+    def test_a_layer_that_keeps_its_weight_transposed_is_refused(self, base):
+        """GPT-2's: a square one would take the update the wrong way round."""
+        transposed = replace(base, model=torch.nn.ModuleDict({"c": Conv1D(4, 4)}))
+        update = LoraUpdate({"c": Factors(torch.ones(1, 4), torch.ones(4, 1))})
+        with pytest.raises(AdapterError):
+            base_with(transposed, update)
 
     def test_another_bases_update_is_refused(self, base):
         with pytest.raises(AdapterError):
