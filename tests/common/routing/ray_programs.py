@@ -10,6 +10,7 @@ from pathlib import Path
 
 from common.request import new_request
 from common.routing.engine import Call
+from common.routing.process_tree import children_of
 from common.routing.ray_engine import Placement, RayEngine
 from tests.common.routing.ray_models import Doubler, Gated, a_task
 
@@ -60,8 +61,7 @@ def _until_begun(folder: Path, n: int) -> None:
 
 
 def _descendants(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [each for child in map(int, children) for each in (child, *_descendants(child))]
+    return [each for child in children_of(pid) for each in (child, *_descendants(child))]
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from common.models.catalogue import open_model
 from common.request import RequestContext, new_request
 from common.routing.engine import Call, LocalEngine
 from common.routing.engines import open_engine
+from common.routing.process_tree import children_of
 from common.routing.ray_engine import Placement, RayEngine
 from common.settings import Settings
 from common.task import Result, Series, Task, Tensor, Text
@@ -331,8 +332,7 @@ def test_rays_ports_are_open_to_this_machine_only(engine: RayEngine) -> None:
 
 
 def descendants(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [each for child in map(int, children) for each in (child, *descendants(child))]
+    return [each for child in children_of(pid) for each in (child, *descendants(child))]
 
 
 def listening_addresses(pids: list[int]) -> list[str]:
