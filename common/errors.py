@@ -190,27 +190,7 @@ class OverloadError(TandemError, RuntimeError):
 
 
 class DeadlineError(TandemError, TimeoutError):
-    """The answer comes too late, or nobody waits for it any more.
-
-    Args:
-        subject: What was asked.
-        expected: What would have been usable.
-        found: What was there instead.
-        remedy: What the caller can do about it.
-        worked_s: Seconds that the model had worked on it, waiting left out; None if unknown.
-    """
-
-    def __init__(
-        self,
-        subject: str,
-        *,
-        expected: str,
-        found: str,
-        remedy: str,
-        worked_s: float | None = None,
-    ) -> None:
-        super().__init__(subject, expected=expected, found=found, remedy=remedy)
-        self.worked_s = worked_s
+    """The answer comes too late, or nobody waits for it any more."""
 
 
 class ConflictError(TandemError, RuntimeError):

@@ -28,7 +28,7 @@ from typing import Self
 from common.errors import DeadlineError, OverloadError, SettingsError
 from common.models.base import ModelProfile
 from common.request import RequestContext
-from common.routing.engine import Call, Engine
+from common.routing.engine import Call, Engine, Work
 from common.task import Result, digest_of
 
 __all__ = ["BatchingEngine"]
@@ -156,30 +156,37 @@ class BatchingEngine:
             now_s = time.monotonic()
             for one in batch:
                 one.begun_s = min(one.begun_s, now_s)
+            joined = _joined([one.call for one in batch])
             try:
-                running = self._engine.submit(_joined([one.call for one in batch]))
+                running = self._engine.submit(joined)
             except BaseException as error:  # noqa: BLE001  # the futures carry it to their callers
                 for one in batch:
                     self._settle(one, error)
             else:
                 if not running.done():
-                    running.add_done_callback(partial(self._done, lane, batch))
+                    running.add_done_callback(partial(self._done, lane, batch, joined.work))
                     return
-                self._share(lane, batch, running)
+                self._share(lane, batch, joined.work, running)
             batch = self._next(lane)
 
-    def _done(self, lane: _Lane, batch: Sequence[_Waiting], done: Future[list[Result]]) -> None:
-        self._share(lane, batch, done)
+    def _done(
+        self, lane: _Lane, batch: Sequence[_Waiting], work: Work, done: Future[list[Result]]
+    ) -> None:
+        self._share(lane, batch, work, done)
         self._run(lane, self._next(lane))
 
-    def _share(self, lane: _Lane, batch: Sequence[_Waiting], done: Future[list[Result]]) -> None:
+    def _share(
+        self, lane: _Lane, batch: Sequence[_Waiting], work: Work, done: Future[list[Result]]
+    ) -> None:
         """Gives each call of a batch its own results, or has the calls run one by one."""
         error = done.exception()
         if len(batch) == 1:
             self._settle(batch[0], done.result() if error is None else error)
         elif error is None and _one_each(done.result(), batch):
             results = iter(done.result())
+            n_tasks = len(done.result())
             for one in batch:
+                one.call.work.seconds, one.call.work.n_tasks = work.seconds, n_tasks
                 self._settle(one, list(islice(results, len(one.call.tasks))))
         else:
             with self._changed:
@@ -258,8 +265,9 @@ class BatchingEngine:
                     self._watch = None
                     return
             for one in late:
-                worked_s = max(0.0, now_s - one.begun_s)
-                self._settle(one, _late("that the deadline has passed", worked_s))
+                if one.call.work.seconds is None:  # the engine behind knows it better
+                    one.call.work.seconds = max(0.0, now_s - one.begun_s)
+                self._settle(one, _late("that the deadline has passed"))
 
     def _wait(self, now_s: float) -> bool:
         """Waits until there may be a late call; False where the watch is not needed now."""
@@ -303,11 +311,10 @@ def _joined(calls: Sequence[Call]) -> Call:
     )
 
 
-def _late(found: str, worked_s: float = 0.0) -> DeadlineError:
+def _late(found: str) -> DeadlineError:
     return DeadlineError(
         "model call",
         expected="an answer before the deadline, for a caller who waits",
         found=found,
         remedy="Allow more time, or send less at once.",
-        worked_s=worked_s,
     )

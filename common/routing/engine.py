@@ -3,7 +3,8 @@
 An engine takes a `Call` and returns a future at once. It refuses what it has no room for,
 never starts a call whose deadline has passed, and fails the future at the deadline even
 where a model does not look at the time. A model sees the request that it works for through
-`common.request.current_request` and ends early at its next `check_wanted`.
+`common.request.current_request` and ends early at its next `check_wanted`. It must not call
+the engine that it runs on: it may wait for the thread that it holds itself.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 import time
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -23,10 +24,23 @@ from common.models.base import Model
 from common.request import RequestContext, serving
 from common.task import Result, Task
 
-__all__ = ["Call", "Engine", "EngineLoad", "LocalEngine", "RemoteEngine"]
+__all__ = ["Call", "Engine", "EngineLoad", "LocalEngine", "RemoteEngine", "Work"]
 
 _NEWEST_SHARE = 0.2  # weight of the newest service time in the moving mean
 _IDLE_S = 5.0  # without a deadline ahead the watch ends, so that an engine let go is let go
+
+
+@dataclass
+class Work:
+    """What a model has done for a call, waiting left out; the engine notes it before it answers.
+
+    Args:
+        seconds: How long it has worked; 0 where it never began, None where nobody knows.
+        n_tasks: How many tasks it got at once; None for those of the call.
+    """
+
+    seconds: float | None = None
+    n_tasks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -38,12 +52,14 @@ class Call:
         tasks: At least one task, each with one part of the model's modality.
         request: Whose deadline and cancellation hold for it.
         idempotency_key: Equal for every attempt of one call; it may begin more than once.
+        work: Where an engine that measures it notes the model's work.
     """
 
     model: Model
     tasks: tuple[Task, ...]
     request: RequestContext
     idempotency_key: str
+    work: Work = field(default_factory=Work, compare=False, repr=False)
 
 
 class Engine(Protocol):
@@ -186,11 +202,11 @@ class LocalEngine:
                 at_once = False
         if not at_once:
             return self.submit(call).result()
-        begun_s = time.monotonic()
+        place.begun_s = time.monotonic()
         try:
             return _predict(call)
         finally:
-            self._leave(place, time.monotonic() - begun_s)
+            self._leave(place, call)
 
     def load(self) -> EngineLoad:
         """Returns how busy the engine is now."""
@@ -217,10 +233,10 @@ class LocalEngine:
         try:
             results = _predict(call)
         except BaseException as error:  # noqa: BLE001  # the future carries it to the caller
-            self._leave(place, time.monotonic() - place.begun_s)
+            self._leave(place, call)
             _settle(place.future, error)
         else:
-            self._leave(place, time.monotonic() - place.begun_s)
+            self._leave(place, call)
             _settle(place.future, results)
         if place.future.cancelled():
             place.future.set_running_or_notify_cancel()
@@ -235,13 +251,16 @@ class LocalEngine:
                 place.begun_s = now_s
                 return place.call
             self._places.discard(place)
+            if place.call is not None:
+                place.call.work.seconds = 0.0
         if wanted:
-            _settle(place.future, _late(0.0))
+            _settle(place.future, _late())
         else:
             place.future.set_running_or_notify_cancel()  # those who wait for it learn it
         return None
 
-    def _leave(self, place: _Place, service_s: float) -> None:
+    def _leave(self, place: _Place, call: Call) -> None:
+        service_s = call.work.seconds = time.monotonic() - place.begun_s
         with self._changed:
             self._places.discard(place)
             self._running -= 1
@@ -282,13 +301,15 @@ class LocalEngine:
                 now_s = time.monotonic()
                 late = [place for place in self._places if place.deadline_s <= now_s]
                 for place in late:
+                    if place.call is not None:
+                        place.call.work.seconds = max(0.0, now_s - place.begun_s)
                     place.call, place.deadline_s = None, math.inf  # its tasks are let go
                 self._next_look_s = min((p.deadline_s for p in self._places), default=math.inf)
                 if not late and not self._wait_for_the_next(now_s):
                     self._watch = None
                     return
             for place in late:
-                _settle(place.future, _late(max(0.0, now_s - place.begun_s)))
+                _settle(place.future, _late())
 
     def _wait_for_the_next(self, now_s: float) -> bool:
         """Waits until there may be a late call; False where the watch is not needed now."""
@@ -312,11 +333,10 @@ def _settle(future: Future[list[Result]], outcome: list[Result] | BaseException)
             future.set_result(outcome)
 
 
-def _late(worked_s: float) -> DeadlineError:
+def _late() -> DeadlineError:
     return DeadlineError(
         "model call",
         expected="an answer before the deadline",
         found="that the deadline has passed",
         remedy="Allow more time, or send less at once.",
-        worked_s=worked_s,
     )

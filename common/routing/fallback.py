@@ -93,7 +93,7 @@ class Fallback:
     Args:
         engine: Where models run.
         health: Which models are left alone, and who may retry.
-        latencies: Takes the times of calls that succeeded.
+        latencies: Takes the times of calls that succeeded or came too late.
         cache: Where results of deterministic models are kept; None for nowhere.
         preference: Learns from the outcomes; None where nothing does.
         clock: Seconds that only grow.
@@ -188,17 +188,15 @@ class Fallback:
             raise _LeftAloneError
         begun_s = self._clock()
         with admission:
+            call = Call(model, tasks, request, f"{inquiry.key}/{profile.name}")
             try:
-                call = Call(model, tasks, request, f"{inquiry.key}/{profile.name}")
                 results = self._run(call)
                 _check_count(model, results, len(tasks))
-            except DeadlineError as error:
-                worked_s = error.worked_s
-                if worked_s is None:
-                    worked_s = self._clock() - begun_s
-                hung = worked_s >= self._health.rules.hung_after_s
-                if hung and not request.given_up.is_set():
-                    admission.verdict = False
+            except DeadlineError:
+                if not request.given_up.is_set():
+                    worked_s = self._note_time(call, begun_s, finished=False)
+                    if worked_s >= self._health.rules.hung_after_s:
+                        admission.verdict = False
                 raise
             except _CALLERS_AFFAIR:
                 raise
@@ -207,9 +205,18 @@ class Fallback:
                 self._learn(model, inquiry.context, 0.0)
                 raise
             admission.verdict = True
-        self._latencies.record(profile, len(tasks), self._clock() - begun_s)
+        self._note_time(call, begun_s, finished=True)
         self._learn(model, inquiry.context, 1.0)
         return results
+
+    def _note_time(self, call: Call, begun_s: float, *, finished: bool) -> float:
+        """Notes and returns how long the model worked; where no engine tells, with waiting."""
+        work, profile = call.work, call.model.profile
+        seconds = self._clock() - begun_s if work.seconds is None else work.seconds
+        if finished or work.seconds:  # of a call cut off, waiting would tell nothing
+            n_tasks = work.n_tasks or len(call.tasks)
+            self._latencies.record(profile, n_tasks, seconds, finished=finished)
+        return seconds
 
     def _learn(self, model: Model, context: Context, quality: float) -> None:
         preference = self._preference

@@ -27,8 +27,8 @@ class _Times:
 class Latencies:
     """The times of calls, by model and size of batch.
 
-    A model is said to take as long as the fastest of its newest calls: one slow call, or
-    one that waited for others, is no reason to pass it over. Times that are no longer fed
+    A model is said to take as long as the fastest of its newest calls: one slow call
+    is no reason to pass it over. Times that are no longer fed
     are forgotten: a model once slow would else never be measured again.
 
     Args:
@@ -44,8 +44,19 @@ class Latencies:
         self._lock = threading.Lock()
         self._times: dict[str, dict[int, _Times]] = {}  # by identity, then size of batch
 
-    def record(self, profile: ModelProfile, n_tasks: int, seconds: float) -> None:
-        """Takes the time of one call that succeeded, waiting included."""
+    def record(
+        self, profile: ModelProfile, n_tasks: int, seconds: float, *, finished: bool = True
+    ) -> None:
+        """Takes the time of one call that succeeded, or was not finished at its deadline.
+
+        Args:
+            profile: The model that was called.
+            n_tasks: How many tasks it got at once.
+            seconds: How long it worked.
+            finished: Where it was not, it counts as twice as long: a model that is always
+                cut off would else never be known to be slow.
+        """
+        seconds = seconds if finished else 2 * seconds
         size, now_s = n_tasks.bit_length(), self._clock()
         with self._lock:
             times = self._times.setdefault(profile.identity, {}).setdefault(size, _Times())

@@ -284,3 +284,15 @@ def test_who_waits_for_a_cancelled_call_learns_it(engine):
 def test_an_engine_that_could_run_nothing_is_refused(fault):
     with pytest.raises(SettingsError, match="batching"):
         BatchingEngine(LocalEngine(1), **fault)
+
+
+def test_calls_of_a_batch_learn_how_long_it_took_and_how_large_it_was(engine):
+    model = Gated()
+    first = engine.submit(call(model, "a"))
+    assert model.entered.acquire(timeout=WAIT_S)
+    calls = [call(model, "bb"), call(model, "ccc", "d")]
+    futures = [engine.submit(one) for one in calls]
+    model.let(2)
+    assert [len(lengths(one)) for one in [first, *futures]] == [1, 1, 2]
+    assert [one.work.n_tasks for one in calls] == [3, 3]
+    assert calls[0].work.seconds == calls[1].work.seconds > 0

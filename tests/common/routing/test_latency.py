@@ -73,3 +73,12 @@ def test_what_is_expected_was_measured_and_grows_with_the_batch(calls):
     measured = [x for x in expected if x is not None]
     assert measured == sorted(measured)
     assert set(measured) <= {seconds for _, seconds in calls}
+
+
+def test_a_call_that_was_cut_off_counts_as_twice_its_time():
+    latencies = Latencies(clock=Clock())
+    for _ in range(3):
+        latencies.record(PROFILE, 1, 0.25, finished=False)
+    assert latencies.expected_s(PROFILE, 1) == 0.5
+    feed(latencies, 0.1)
+    assert latencies.expected_s(PROFILE, 1) == 0.1
