@@ -199,6 +199,8 @@ class ModelRouter:
 
         Raises:
             TaskError: The task or this router's models do not fit the graph; nothing ran.
+            RoutingError: What reaches a slot is too long for its models, in a language that
+                they do not read, or out of the policy's bounds.
             DeadlineError: The deadline has passed, or the caller gave up.
             OverloadError: There is no room now, or every model of a slot is cooling down.
             ModelError: Every model of a slot failed, or a step gave another type than it says.
