@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from common.errors import InputError, MessageError
+from common.errors import ExchangeError, InputError, MessageError
 from common.protocol.frames import array_of, tensor_of
 from common.protocol.payloads import GradientFrame
 
@@ -32,6 +32,7 @@ _REASONS: tuple[Reason, ...] = get_args(Reason)
 _DTYPES = (torch.float32, torch.bfloat16, torch.float64, torch.float16)
 _MOST_DIMENSIONS = 8
 _HEADER = 8 + _MOST_DIMENSIONS  # numbers; _header says which
+_LEAST_TO_MEET_S = 30.0  # starting takes imports, however short the rounds are
 _log = logging.getLogger(__name__)
 
 
@@ -102,10 +103,12 @@ class GroupWire:
     Args:
         timeout_s: Longest time that one process may take to compute its part and answer.
 
-    All processes of the default group must construct theirs, at about the same time.
+    All processes of the default group must construct theirs, within `timeout_s` or half a
+    minute, whichever is longer.
 
     Raises:
         InputError: There is no default group.
+        ExchangeError: Another process did not construct its own in time.
     """
 
     def __init__(self, *, timeout_s: float = 60.0) -> None:
@@ -120,11 +123,23 @@ class GroupWire:
         self._timeout_s = timeout_s
         self._groups: dict[int, Any] = {}
         for pair in combinations(range(dist.get_world_size()), 2):
-            group = dist.new_group(list(pair), backend="gloo")  # every process must take part
+            group = self._new_group(pair)  # every process must take part
             if self.rank in pair:
                 self._groups[sum(pair) - self.rank] = group
         self._sent: list[tuple[int, Any, Tensor]] = []
         self._lost: set[int] = set()
+
+    def _new_group(self, pair: tuple[int, int]) -> Any:
+        seconds = max(self._timeout_s, _LEAST_TO_MEET_S)
+        try:  # torch's own timeout is 30 minutes
+            return dist.new_group(list(pair), timeout=timedelta(seconds=seconds), backend="gloo")
+        except RuntimeError as error:
+            raise ExchangeError(
+                "group of sites",
+                expected=f"every process to make its wire within {seconds:g} s",
+                found=f"not all of them ({type(error).__name__})",
+                remedy="Start the lost process again, and form a new default group.",
+            ) from error
 
     def send(self, rank: int, message: Message) -> None:
         """Sends without waiting."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +16,23 @@ from common.protocol.payloads import GradientFrame
 from common.protocol.wire import Fault, FrameWire, GroupWire, Message
 from tests.common.protocol.mailboxes import Mailboxes
 
+ROOT = Path(__file__).parents[3]
+MEETING = """
+import os, sys
+import torch.distributed as dist
+from common.errors import ExchangeError
+from common.protocol import wire
+wire._LEAST_TO_MEET_S = 1.0
+rank = int(sys.argv[2])
+dist.init_process_group("gloo", rank=rank, world_size=2, init_method=f"file://{sys.argv[1]}")
+if rank == 1:
+    os._exit(0)
+try:
+    wire.GroupWire(timeout_s=0.5)
+except ExchangeError as error:
+    print(error.expected, flush=True)
+os._exit(0)
+"""
 MESSAGES = (
     Message(3),
     Message(3, torch.tensor(1.5)),
@@ -83,6 +105,28 @@ def test_whole_numbers_do_not_travel():
     with pytest.raises(InputError) as caught:
         Mailboxes(2).wire(0).send(1, Message(0, torch.zeros(2, dtype=torch.int64)))
     assert "int64" in caught.value.found
+
+
+def test_a_process_that_ends_before_it_makes_its_wire_is_told(tmp_path):
+    """torch would wait for it for half an hour."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", MEETING, str(tmp_path / "meeting"), str(rank)],
+            cwd=ROOT,
+            env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        told, _ = processes[0].communicate(timeout=120)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+    assert told == "every process to make its wire within 1 s\n"
 
 
 def test_a_group_is_needed():
