@@ -4,10 +4,11 @@ A model answers many tasks in little more time than one. So where calls of a mod
 it is at work, the next call takes all of them, up to a number of tasks: no call ever waits
 for others to come (as group commit does for transactions: DeWitt et al. 1984, section 5.2).
 
-A batch is run under the latest deadline of its calls; each call's own deadline still fails
-its future. Where a batch fails, or a model gives another number of results than it got
-tasks, its calls are run one by one, so that nobody gets another's error or another's result.
-The last digit of a result may depend on what stood beside its task.
+A batch is run under the latest deadline of its calls, and given up when all of them are;
+each call's own deadline still fails its future. Where a batch fails, or a model gives another
+number of results than it got tasks, its calls are run one by one, so that nobody gets
+another's error or another's result. The last digit of a result may depend on what stood
+beside its task.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Self
 from common.errors import DeadlineError, OverloadError, SettingsError
 from common.models.base import ModelProfile
 from common.request import RequestContext
+from common.routing.branches import LinkedEvent
 from common.routing.engine import Call, Engine, Work
 from common.task import Result, digest_of
 
@@ -156,7 +158,7 @@ class BatchingEngine:
             now_s = time.monotonic()
             for one in batch:
                 one.begun_s = min(one.begun_s, now_s)
-            joined = _joined([one.call for one in batch])
+            joined = _joined(batch)
             try:
                 running = self._engine.submit(joined)
             except BaseException as error:  # noqa: BLE001  # the futures carry it to their callers
@@ -296,12 +298,15 @@ def _one_each(results: object, batch: Sequence[_Waiting]) -> bool:
     return isinstance(results, list) and len(results) == n_tasks
 
 
-def _joined(calls: Sequence[Call]) -> Call:
+def _joined(batch: Sequence[_Waiting]) -> Call:
     """Returns one call for all: under the latest deadline, with a key of all their keys."""
+    calls = [one.call for one in batch]
     if len(calls) == 1:
         return calls[0]
     request = RequestContext(
-        calls[0].request.trace_id, max(call.request.deadline_s for call in calls)
+        calls[0].request.trace_id,
+        max(call.request.deadline_s for call in calls),
+        LinkedEvent(lambda: not any(_wanted(one) for one in batch)),
     )
     return Call(
         model=calls[0].model,

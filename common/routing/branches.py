@@ -13,9 +13,9 @@ from typing import Any
 
 from common.request import RequestContext, serving
 
-__all__ = ["run_branches"]
+__all__ = ["LinkedEvent", "run_branches"]
 
-_LOOK_S = 0.02  # how often a branch that waits for its end looks whether the whole has ended
+_LOOK_S = 0.02  # how often who waits for a linked event looks whether the others have come
 
 
 def run_branches(
@@ -37,7 +37,7 @@ def run_branches(
     Raises:
         DeadlineError: The deadline has passed, or the caller gave up.
     """
-    branch = replace(request, given_up=_BranchEvent(request.given_up))
+    branch = replace(request, given_up=LinkedEvent(request.given_up.is_set))
     sorter = TopologicalSorter(needs)
     sorter.prepare()
     outcomes: dict[str, Any] = {}
@@ -73,17 +73,23 @@ def _within(
         return work(name, outcomes)
 
 
-class _BranchEvent(threading.Event):
-    """Is set when it is set itself, or the event that it branched from."""
+class LinkedEvent(threading.Event):
+    """Is set when it is set itself, or what it is linked to has come about.
 
-    def __init__(self, trunk: threading.Event) -> None:
+    Args:
+        come: Tells whether it has.
+    """
+
+    def __init__(self, come: Callable[[], bool]) -> None:
         super().__init__()
-        self._trunk = trunk
+        self._come = come
 
     def is_set(self) -> bool:
-        return super().is_set() or self._trunk.is_set()
+        """Returns whether it was set, or what it is linked to has come about."""
+        return super().is_set() or self._come()
 
     def wait(self, timeout: float | None = None) -> bool:
+        """Waits until `is_set`, `timeout` seconds at most; returns whether it is."""
         until_s = math.inf if timeout is None else time.monotonic() + timeout
         while not self.is_set() and (left_s := until_s - time.monotonic()) > 0:
             super().wait(min(left_s, _LOOK_S))

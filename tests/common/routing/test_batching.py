@@ -10,7 +10,7 @@ import pytest
 
 from common.errors import DeadlineError, OverloadError, SettingsError, TaskError
 from common.models.base import ModelProfile
-from common.request import new_request
+from common.request import check_wanted, current_request, new_request
 from common.routing.batching import BatchingEngine
 from common.routing.engine import Call, LocalEngine
 from common.task import Result, Task, Text
@@ -296,3 +296,28 @@ def test_calls_of_a_batch_learn_how_long_it_took_and_how_large_it_was(engine):
     assert [len(lengths(one)) for one in [first, *futures]] == [1, 1, 2]
     assert [one.work.n_tasks for one in calls] == [3, 3]
     assert calls[0].work.seconds == calls[1].work.seconds > 0
+
+
+def test_a_batch_ends_when_the_last_of_its_callers_is_gone(engine):
+    class Watching(Gated):
+        def predict(self, tasks):
+            results = super().predict(tasks)
+            wanted.append([current_request().given_up.is_set()])
+            if len(tasks) > 1:
+                left.request.give_up()
+                wanted[-1].append(current_request().given_up.is_set())
+                assert cancelled.cancel()
+                check_wanted()
+            return results
+
+    model, wanted = Watching(), []
+    first = engine.submit(call(model, "a"))
+    assert model.entered.acquire(timeout=WAIT_S)
+    left = call(model, "bb")
+    given_up, cancelled = engine.submit(left), engine.submit(call(model, "ccc"))
+    model.let(2)
+    assert lengths(first) == [1]
+    with pytest.raises(DeadlineError, match="gave up"):
+        given_up.result(WAIT_S)
+    assert wanted == [[False], [False, False]]
+    assert model.batches == [["a"], ["bb", "ccc"]]
