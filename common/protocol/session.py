@@ -141,6 +141,18 @@ class SessionStore:
             self._finish(tables, head, change, idempotency_key)
         return change.version
 
+    def version_made(self, session_id: str, *, idempotency_key: str) -> int | None:
+        """Returns the version that a change with this key made; None without one.
+
+        A compensation asks this: its step may have died after the change, before it could
+        say what it made.
+
+        Raises:
+            UnknownNameError: There is no such session.
+        """
+        with self._database.reading() as tables:
+            return version_of_key(tables, _require_head(tables, session_id), idempotency_key)
+
     def rollback(
         self,
         session_id: str,

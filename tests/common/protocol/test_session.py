@@ -161,6 +161,8 @@ class TestIdempotencyKey:
         assert [store.rollback(session_id, 0, **undo) for _ in range(2)] == [2, 2]
         assert store.commit(delta, idempotency_key="k") == 1
         assert store.read(session_id).values == {}
+        made = [store.version_made(session_id, idempotency_key=k) for k in ("k", "k:undo", "none")]
+        assert made == [1, 2, None]
 
     def test_another_session_may_have_the_same_key(self, store):
         for session_id in (store.create(), store.create()):

@@ -333,18 +333,29 @@ def test_a_session_takes_part_through_its_idempotency_key(tmp_path, transactions
         return store.commit(delta, idempotency_key=key)
 
     def forget(key, outcome):
-        if outcome is not None:
+        made = store.version_made(session_id, idempotency_key=key)
+        if made is not None:
             store.rollback(
                 session_id,
-                outcome - 1,
-                base_version=outcome,
+                made - 1,
+                base_version=made,
                 author="reader",
                 idempotency_key=f"{key}:undo",
             )
 
+    def note_and_die(key, inputs):
+        note(key, inputs)
+        raise Died
+
     transactions.register(SagaStep("note", note, forget))
+    transactions.register(SagaStep("dies", note_and_die, forget))
     transactions.register(SagaStep("fails", lambda key, inputs: 1 / 0))
     with pytest.raises(TransactionError):
         transactions.run(["note", "fails"], {"base": 0})
     assert store.read(session_id).values == {}
-    assert transactions.run(["note"], {"base": 2}).outcomes == {"note": 3}
+    with pytest.raises(Died):
+        transactions.run(["dies"], {"base": 2})
+    assert store.read(session_id).values == {"reading": 7}
+    assert len(transactions.recover().compensated) == 1
+    assert store.read(session_id).values == {}
+    assert transactions.run(["note"], {"base": 4}).outcomes == {"note": 5}
