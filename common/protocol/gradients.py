@@ -204,8 +204,8 @@ class JointTraining:
             if not stage.parameters:
                 continue
             shared = current.spread(name, flat_of(stage.parameters))
-            if shared is None:
-                continue
+            if shared is None or current.fault is not None:
+                continue  # who is refused keeps what it has
             if shared.numel() != sum(p.numel() for p in stage.parameters):
                 current.fail(self._rank, "unlike", stage=name)
                 continue

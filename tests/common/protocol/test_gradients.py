@@ -285,6 +285,21 @@ class TestFrames:
         assert {error.subject for error in errors} == {"site text:image"}
         assert all("another round" in error.found for error in errors)
 
+    @pytest.mark.parametrize("ahead", [0, 1])
+    def test_a_replica_that_is_refused_keeps_its_parameters(self, ahead):
+        linkage = Linkage({"head": ()}, {"head": (0, 1)})
+        boxes = Mailboxes(2)
+        parameters = [torch.nn.Parameter(torch.full((3,), float(rank))) for rank in range(2)]
+
+        def site(rank):
+            stage = Stage(parameters[rank].sum, torch.optim.SGD([parameters[rank]], lr=0.1))
+            done = 5 if rank == ahead else 0
+            return JointTraining(linkage, {"head": stage}, boxes.wire(rank), done=done)
+
+        errors = at_once(lambda: site(0), lambda: site(1))
+        assert all("another round" in error.found for error in errors)
+        assert [parameter[0].item() for parameter in parameters] == [0.0, 1.0]
+
     def test_other_numbers_of_samples_are_refused(self):
         linkage = Linkage(INPUTS, {name: tuple(ranks) for name, ranks in TWO.items()})
         boxes = Mailboxes(2)
