@@ -229,8 +229,13 @@ class Transactions:
         """Returns what happened to a transaction, in order."""
         return self._journal.records(_require_id(transaction_id))
 
-    def delete(self, transaction_id: str) -> None:
+    def delete(self, transaction_id: str, *, abandon: bool = False) -> None:
         """Erases a transaction that has ended or is stuck, its inputs and outcomes included.
+
+        Args:
+            transaction_id: Which one.
+            abandon: Whether also one that has not ended, such as one whose steps no process
+                knows any more: what it did stays done, and nothing will undo it.
 
         Raises:
             ConflictError: Somebody works on it, or it has not ended.
@@ -238,8 +243,9 @@ class Transactions:
         """
         with self._claimed(_require_id(transaction_id)) as claimed:
             entry = self._journal.find(transaction_id) if claimed else None
-            if not claimed or (entry and entry.state in {"running", "compensating"}):
-                raise _conflict("one that has not ended", "Call recover first.")
+            ended = entry is None or entry.state not in {"running", "compensating"}
+            if not claimed or not (ended or abandon):
+                raise _conflict("one that has not ended", "Call recover first, or abandon it.")
             self._journal.delete(transaction_id)
 
     def purge(self, older_than_s: float) -> int:

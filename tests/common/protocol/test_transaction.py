@@ -306,6 +306,17 @@ class TestRetention:
         assert transactions.records(old) == []
         assert transactions.status(new).state == "committed"
 
+    def test_one_whose_steps_nobody_knows_any_more_can_be_abandoned(self, transactions, path):
+        transaction_id = leave_open(transactions)
+        others = Transactions(path)
+        assert others.recover().unregistered == (transaction_id,)
+        with pytest.raises(ConflictError, match="abandon it"):
+            others.delete(transaction_id)
+        with transactions._claimed(transaction_id), pytest.raises(ConflictError):
+            others.delete(transaction_id, abandon=True)  # somebody works on it
+        others.delete(transaction_id, abandon=True)
+        assert others.status(transaction_id) is None
+
     def test_one_can_be_deleted_once_it_has_ended(self, transactions):
         transaction_id = leave_open(transactions)
         with pytest.raises(ConflictError, match="has not ended"):
