@@ -180,7 +180,8 @@ class PrivateTraining:
                 called for an empty batch, which takes its step with noise alone.
 
         Raises:
-            TuningError: A parameter has no gradient for each record, or a loss is no number.
+            TuningError: A parameter has no gradient for each record, or a loss or gradient
+                is no number.
         """
         self._optimizer.zero_grad()
         trained = [p for p in self._network.parameters() if p.requires_grad]
@@ -369,6 +370,8 @@ def _require_per_record(trained: Sequence[Tensor], n_records: int) -> None:
     found = [getattr(parameter, "grad_sample", None) for parameter in trained]
     if any(not isinstance(x, Tensor) for x in found):
         raise _refused("a trained parameter that the loss does not depend on")
+    if not all(bool(torch.isfinite(x).all()) for x in found if x is not None):
+        raise _refused("a gradient that is no finite number, which no norm could cut")
     counts = {len(x) for x in found if x is not None}
     if counts - {n_records}:
         raise _refused(f"{sorted(counts)} rows in a batch of {n_records} records")

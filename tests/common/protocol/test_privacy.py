@@ -201,6 +201,17 @@ class TestRefusals:
         with pytest.raises(TuningError):
             private.step(torch.arange(1), lambda: torch.tensor(float("nan")))
 
+    def test_a_gradient_that_is_no_number(self):
+        """The loss is 0, the slope of its root is not."""
+        network = torch.nn.Linear(2, 1)
+        before = [p.detach().clone() for p in network.parameters()]
+        private = _private(network, FAINT)
+        with pytest.raises(TuningError) as caught:
+            private.step(torch.arange(2), lambda: (0 * network(torch.ones(2, 2))).sqrt().mean())
+        assert "no finite number" in caught.value.found
+        assert all(map(torch.equal, network.parameters(), before))
+        assert private.spent().steps == 0
+
     @pytest.mark.parametrize(("n", "size", "delta"), [(12, 13, 1e-5), (12, 0, 1e-5), (12, 4, 0.1)])
     def test_sizes_that_promise_nothing(self, adapter, n, size, delta):
         settings = PrivacySettings(noise_multiplier=1.0, delta=delta)
