@@ -28,6 +28,9 @@ _PEFT = "base_model.model."
 def base_with(backbone: Backbone, update: LoraUpdate | None) -> Backbone:
     """Returns a base with `update` in its weights; weights without one are shared.
 
+    The sum is rounded to the type of the weights. In bfloat16 that can swallow most of a
+    small update: aggregation is exact only on a base in float32.
+
     Args:
         backbone: The base, without an adapter; it is not changed.
         update: What to add; nothing before the first round.
