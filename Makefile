@@ -10,7 +10,7 @@ setup: $(READY)
 $(READY): constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet $$(grep '^torch==' constraints.txt)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[finance,medical,serve,ray,privacy,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[finance,medical,serve,ray,redis,privacy,dev]'
 	touch $(READY)
 
 # Both kits on bundled inputs, offline.

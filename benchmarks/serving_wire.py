@@ -204,7 +204,7 @@ def _grpc(server: WireServer, method: str, request: InferRequest) -> Iterator[Ca
     metadata = (("authorization", f"Bearer {server.key}"),)
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(f"127.0.0.1:{server.port}", options) as channel:
-        call = channel.unary_unary(method)
+        call: Callable[..., Any] = channel.unary_unary(method)
         yield lambda: call(message, metadata=metadata, timeout=60)
 
 

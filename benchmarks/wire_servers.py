@@ -168,7 +168,7 @@ async def _grpc_echo(_: Path) -> AsyncIterator[tuple[int, str]]:
 
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     server = grpc.aio.server(options=options)
-    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
+    handlers: dict[str, Any] = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("bench", handlers)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
