@@ -40,7 +40,7 @@ __all__ = ["EXTENSIONS", "OPEN_PATHS", "inference_routes", "server_metadata"]
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 _RAW = "application/octet-stream"
-_STRETCH_BYTES = 1 << 19  # of a body that goes out
+_STRETCH_BYTES = 1 << 20  # of a body that goes out
 _ALIGNMENT = 64  # bytes; the first raw tensor of a body starts at a multiple of it
 
 
