@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.errors import ConflictError, InputError, TransactionError
-from common.protocol.applied import apply_once, undo_once
-from common.protocol.saga import JournalEntry
-from common.protocol.transaction import SagaStep, Transactions
+from common.protocol.transactions.applied import apply_once, undo_once
+from common.protocol.transactions.saga import JournalEntry
+from common.protocol.transactions.transaction import SagaStep, Transactions
 
 __all__ = [
     "STORES",

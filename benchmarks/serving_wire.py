@@ -33,15 +33,15 @@ import numpy as np
 from benchmarks.interleaved import interleave, ratio, spread
 from benchmarks.suite import Outcome, Role, Row
 from benchmarks.wire_servers import SIDES, WireServer
-from common.protocol.link_message import message_from_bytes, message_to_bytes
-from common.protocol.open_inference import InferRequest, tensor_of
-from common.protocol.open_inference_grpc import request_to_message, response_from_message
-from common.protocol.open_inference_http import (
+from common.protocol.messages.link_message import message_from_bytes, message_to_bytes
+from common.protocol.open_inference.grpc_form import request_to_message, response_from_message
+from common.protocol.open_inference.http_form import (
     HEADER_LENGTH,
     request_from_http,
     request_to_http,
     response_from_http,
 )
+from common.protocol.open_inference.inference import InferRequest, tensor_of
 from common.task import Array, Image, Task
 
 __all__ = ["wire"]

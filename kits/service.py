@@ -14,8 +14,8 @@ from fastapi import FastAPI
 
 from common.errors import MissingExtraError, SettingsError
 from common.models.base import Model, ModelProfile
-from common.protocol.journal import Journal
-from common.protocol.session import SessionStore
+from common.protocol.sessions.session import SessionStore
+from common.protocol.transactions.journal import Journal
 from common.routing.batching import BatchingEngine
 from common.routing.cache import ResultCache
 from common.routing.engines import open_engine

@@ -32,7 +32,9 @@ def debian_tool() -> Callable[[str], str]:
         if path is None and "CI" in os.environ:
             pytest.fail(f"{name} is not installed, and continuous integration needs it")
         if path is None:
-            pytest.skip(f"{name} is not installed (Debian: dicom3tools, dcmtk, chromium, redis-server)")
+            pytest.skip(
+                f"{name} is not installed (Debian: dicom3tools, dcmtk, chromium, redis-server)"
+            )
         return path
 
     return find

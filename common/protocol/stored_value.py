@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from common.errors import InputError, MessageError, StoreError, TandemError, TooLargeError
-from common.protocol.codec import result_from_bytes, result_to_bytes
+from common.protocol.messages.codec import result_from_bytes, result_to_bytes
 from common.task import Result
 
 __all__ = ["StoredValue", "Value", "read_value", "store_value"]

@@ -8,7 +8,7 @@ from common.routing.engine import LocalEngine
 from common.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from common.routing.ray_engine import Placement, RayEngine
+    from common.routing.ray_engine.engine import Placement, RayEngine
 
 __all__ = ["open_engine"]
 
@@ -26,7 +26,7 @@ def open_engine(settings: Settings | None = None) -> LocalEngine | RayEngine:
     chosen = settings or load_settings()
     if chosen.engine == "local":
         return LocalEngine(chosen.workers, queue=chosen.queue)
-    from common.routing.ray_engine import Placement, RayEngine
+    from common.routing.ray_engine.engine import Placement, RayEngine
 
     return RayEngine(
         chosen.ray_address,
@@ -39,7 +39,7 @@ def open_engine(settings: Settings | None = None) -> LocalEngine | RayEngine:
 
 
 def _placement(needs: dict[str, float]) -> Placement:
-    from common.routing.ray_engine import Placement
+    from common.routing.ray_engine.engine import Placement
 
     resources = {name: amount for name, amount in needs.items() if name not in {"cpus", "gpus"}}
     return Placement(needs.get("cpus", 1.0), needs.get("gpus", 0.0), resources)

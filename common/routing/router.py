@@ -20,7 +20,7 @@ from typing import Any, Self
 from common.errors import RoutingError, TaskError
 from common.models.base import Model, ModelProfile
 from common.models.catalogue import open_model
-from common.protocol.codec import task_from_dict
+from common.protocol.messages.codec import task_from_dict
 from common.request import RequestContext, current_request
 from common.routing.answer import Answer, GraphResult, RoutedResult
 from common.routing.branches import run_branches
@@ -118,7 +118,7 @@ class ModelRouter:
         request: RequestContext | None = None,
         idempotency_key: str | None = None,
     ) -> RoutedResult:
-        """Answers one task, given as a Task or in `common.protocol.codec`'s dictionary form.
+        """Answers one task, given as a Task or in the dictionary form of `messages.codec`.
 
         Args:
             task: The task.

@@ -20,8 +20,8 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from common.errors import MessageError, SettingsError, UnknownNameError
-from common.protocol import open_inference_pb2 as pb2
-from common.protocol.open_inference_grpc import (
+from common.protocol.open_inference import open_inference_pb2 as pb2
+from common.protocol.open_inference.grpc_form import (
     parameters_of,
     request_from_message,
     response_to_message,

@@ -19,7 +19,7 @@ from starlette.background import BackgroundTask
 from starlette.types import Receive, Scope, Send
 
 from common.errors import MessageError
-from common.protocol.open_inference_http import (
+from common.protocol.open_inference.http_form import (
     HEADER_LENGTH,
     header_length,
     inflated,

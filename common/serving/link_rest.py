@@ -18,11 +18,11 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from common.errors import MessageError, TaskError
-from common.protocol.codec import task_from_dict
-from common.protocol.envelope import Envelope
-from common.protocol.json_form import payload_to_json
-from common.protocol.json_reader import read_json, typed
-from common.protocol.payloads import LinkedAnswer, PartAnswer
+from common.protocol.messages.codec import task_from_dict
+from common.protocol.messages.envelope import Envelope
+from common.protocol.messages.json_form import payload_to_json
+from common.protocol.messages.json_reader import read_json, typed
+from common.protocol.messages.payloads import LinkedAnswer, PartAnswer
 from common.request import RequestContext, current_request, serving
 from common.routing.router import ModelRouter
 from common.serving.gate import adopt_request, note_answer

@@ -27,9 +27,9 @@ from common.errors import (
     UnknownNameError,
 )
 from common.models.base import Model, ModelProfile
-from common.protocol.open_inference import InferRequest, InferResponse, InferTensor
-from common.protocol.open_inference_results import VALUES, outputs_of, select_outputs
-from common.protocol.open_inference_tasks import INPUTS, tasks_of
+from common.protocol.open_inference.inference import InferRequest, InferResponse, InferTensor
+from common.protocol.open_inference.results import VALUES, outputs_of, select_outputs
+from common.protocol.open_inference.tasks import INPUTS, tasks_of
 from common.request import RequestContext, current_request, serving
 from common.routing.router import Answer, ModelRouter
 from common.task import Provenance, digest_of

@@ -15,11 +15,11 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from common.errors import MessageError
-from common.protocol.envelope import Envelope
-from common.protocol.json_form import payload_from_json, payload_to_json
-from common.protocol.json_reader import fields_of, read_json
-from common.protocol.payloads import SessionDelta
-from common.protocol.session import SessionStore
+from common.protocol.messages.envelope import Envelope
+from common.protocol.messages.json_form import payload_from_json, payload_to_json
+from common.protocol.messages.json_reader import fields_of, read_json
+from common.protocol.messages.payloads import SessionDelta
+from common.protocol.sessions.session import SessionStore
 from common.serving.gate import caller_of
 from common.serving.link_rest import JSON, PROTOBUF, body_form
 from common.serving.work import WorkThreads

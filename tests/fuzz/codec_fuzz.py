@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
 from common.errors import InputError
-from common.protocol import link_pb2
-from common.protocol.codec import result_from_bytes, task_from_dict
-from common.protocol.envelope import (
+from common.protocol.messages import link_pb2
+from common.protocol.messages.codec import result_from_bytes, task_from_dict
+from common.protocol.messages.envelope import (
     Envelope,
     GradientFrame,
     LinkedAnswer,
@@ -40,7 +40,7 @@ from common.protocol.envelope import (
     SessionDelta,
     TransactionRecord,
 )
-from common.protocol.json_reader import read_json
+from common.protocol.messages.json_reader import read_json
 from common.task import (
     Image,
     ImageRequest,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.protocol.session import SessionStore
+from common.protocol.sessions.session import SessionStore
 from common.serving.audit import AuditEntry, AuditLog
 from common.serving.audit_chain import audit_files
 from common.serving.keys import KeyStore

@@ -1,6 +1,6 @@
 """Prints the Python module of link.proto, as protoc makes it.
 
-Run with: python tests/reference/link_protocol.py > common/protocol/link_pb2.py
+Run with: python tests/reference/link_protocol.py > common/protocol/messages/link_pb2.py
 (grpcio-tools must be installed, in the version of constraints.txt).
 """
 
@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PROTO = "common/protocol/link.proto"
+PROTO = "common/protocol/messages/link.proto"
 
 
 def generated() -> str:

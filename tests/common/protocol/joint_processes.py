@@ -20,9 +20,9 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
 from common.errors import ExchangeError
-from common.protocol.gradients import JointTraining, Stage
-from common.protocol.linkage import Linkage
-from common.protocol.wire import GroupWire
+from common.protocol.gradients.joint_training import JointTraining, Stage
+from common.protocol.gradients.linkage import Linkage
+from common.protocol.gradients.wire import GroupWire
 from common.tuning.checkpoints import optimizer_tensors, restore_optimizer
 from tests.common.protocol.joint_sites import INPUTS, Networks, batch
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from common.protocol.gradients import Stage
-from common.protocol.linkage import Linkage
+from common.protocol.gradients.joint_training import Stage
+from common.protocol.gradients.linkage import Linkage
 
 # text and image encoders whose outputs one head reads
 INPUTS = {"text": (), "image": (), "head": ("text", "image")}

@@ -6,7 +6,7 @@ import torch
 
 from common.adapters.attach import attach_new, save_adapter
 from common.adapters.methods import LoRA
-from common.protocol.lora_update import Factors, LoraUpdate
+from common.protocol.gradients.lora_update import Factors, LoraUpdate
 
 N_SAMPLES = (10, 30, 60)
 

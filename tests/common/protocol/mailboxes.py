@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 
-from common.protocol.wire import FrameWire
+from common.protocol.gradients.wire import FrameWire
 
 
 class Died(BaseException):

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from common.protocol.envelope import (
+from common.protocol.messages.envelope import (
     Envelope,
     GradientFrame,
     LinkedAnswer,

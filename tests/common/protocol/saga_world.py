@@ -15,9 +15,9 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.protocol.applied import apply_once, undo_once
-from common.protocol.journal import Journal
-from common.protocol.transaction import SagaStep, Transactions
+from common.protocol.transactions.applied import apply_once, undo_once
+from common.protocol.transactions.journal import Journal
+from common.protocol.transactions.transaction import SagaStep, Transactions
 
 
 @contextmanager

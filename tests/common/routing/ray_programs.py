@@ -10,8 +10,8 @@ from pathlib import Path
 
 from common.request import new_request
 from common.routing.engine import Call
-from common.routing.process_tree import children_of
-from common.routing.ray_engine import Placement, RayEngine
+from common.routing.ray_engine.engine import Placement, RayEngine
+from common.routing.ray_engine.process_tree import children_of
 from tests.common.routing.ray_models import Doubler, Gated, a_task
 
 

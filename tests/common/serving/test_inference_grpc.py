@@ -15,7 +15,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from common.errors import SettingsError
-from common.protocol import open_inference_pb2 as pb2
+from common.protocol.open_inference import open_inference_pb2 as pb2
 from common.serving.audit_chain import audit_files
 from common.serving.inference_grpc import SERVICE, GrpcListener, open_inference_server
 from tests.common.serving.inference_server import running_server

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from common.models.base import ModelProfile
-from common.protocol.envelope import Envelope, LinkedAnswer, SessionDelta
+from common.protocol.messages.envelope import Envelope, LinkedAnswer, SessionDelta
 from common.request import check_wanted, current_request
 from common.routing.cache import ResultCache
 from common.routing.engine import LocalEngine

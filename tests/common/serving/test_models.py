@@ -22,8 +22,8 @@ from common.errors import (
     UnknownNameError,
 )
 from common.models.base import ModelProfile
-from common.protocol.open_inference import DATATYPES, InferRequest, tensor_of
-from common.protocol.open_inference_http import request_from_http, response_to_http
+from common.protocol.open_inference.http_form import request_from_http, response_to_http
+from common.protocol.open_inference.inference import DATATYPES, InferRequest, tensor_of
 from common.request import new_request, serving
 from common.routing.cache import ResultCache
 from common.routing.engine import LocalEngine

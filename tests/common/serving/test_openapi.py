@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.models.forecaster import Forecaster
-from common.protocol.session import SessionStore
+from common.protocol.sessions.session import SessionStore
 from common.routing.engine import LocalEngine
 from common.routing.router import ModelRouter
 from common.serving.inference_rest import OPEN_PATHS, inference_routes

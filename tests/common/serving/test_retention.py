@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from common.errors import OverloadError, UnknownNameError
-from common.protocol.session import SessionStore
+from common.protocol.sessions.session import SessionStore
 from common.serving.retention import Retention, Rule
 
 DAY_S = 86_400

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from common.protocol.envelope import Envelope, SessionDelta
-from common.protocol.session import SessionStore
+from common.protocol.messages.envelope import Envelope, SessionDelta
+from common.protocol.sessions.session import SessionStore
 from common.serving.link_rest import JSON, PROTOBUF
 from common.serving.session_rest import session_routes
 from common.serving.work import WorkThreads
