@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup demo test test-slow check bench docs clean
+.PHONY: setup demo test test-slow check bench fuzz docs clean
 
 # A virtual environment with the pinned packages; torch first and alone: its CPU build.
 setup: $(READY)
@@ -33,10 +33,14 @@ check: setup
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-# The benchmarks; each writes one file to benchmarks/results/.
+# The benchmarks of a CPU, one after the other (some two hours); each writes one file to benchmarks/results/.
 bench: setup
-	$(BIN)/python -m benchmarks run serving.router
+	set -e; for name in $$($(BIN)/python -m benchmarks list); do $(BIN)/python -m benchmarks run $$name; done
 	$(BIN)/python -m benchmarks report
+
+# Ten minutes of damaged messages for the codec.
+fuzz: setup
+	$(BIN)/python tests/fuzz/codec_fuzz.py --seconds 600
 
 # The code blocks of the documents, run as tests.
 docs: setup

@@ -19,6 +19,7 @@ from common.protocol.transactions.journal import Journal
 from common.routing.batching import BatchingEngine
 from common.routing.cache import ResultCache
 from common.routing.engines import open_engine
+from common.routing.health import Health
 from common.routing.router import ModelRouter
 from common.serving.app import AppParts, Closing, create_app
 from common.serving.audit import AuditLog
@@ -208,7 +209,10 @@ def _open_engine(settings: Settings, telemetry: Telemetry, opened: ExitStack) ->
     """Opens the engine that the settings name, behind one that makes batches."""
     calls = open_engine(settings)
     lanes = min(settings.workers, _n_cores())
-    _share_cores(lanes)
+    if settings.engine == "ray":  # the models work in its replicas, which share their own cores
+        lanes = settings.ray_replicas
+    else:
+        _share_cores(lanes)
     engine = BatchingEngine(
         calls,
         batched=_gains_from_batches,
@@ -228,8 +232,9 @@ def _open_router(
     engine: BatchingEngine, cache: ResultCache | None
 ) -> tuple[ModelRouter, ServedModels]:
     """Opens the models, once for tasks of several parts and by name for the protocol."""
-    router = ModelRouter(open_models(), cache=cache, engine=engine)
-    served = ServedModels(lambda one: ModelRouter(one, cache=cache, engine=engine))
+    health = Health()  # what fails for one kind of request is left alone for the other too
+    router = ModelRouter(open_models(), cache=cache, engine=engine, health=health)
+    served = ServedModels(lambda one: ModelRouter(one, cache=cache, engine=engine, health=health))
     for model in (one for several in router.models.values() for one in several):
         profile = model.profile
         served.add(profile.adapter or profile.name, lambda model=model: model)  # type: ignore[misc]  # mypy reads the default as part of the signature

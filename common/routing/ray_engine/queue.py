@@ -41,6 +41,7 @@ class Ticket:
         attempts: How many times it was begun.
         number: Of the present attempt, where a replica works on it.
         unwanted_s: Moment since when nobody waits for it.
+        begun_s: Moment when a replica took the present attempt.
     """
 
     call: Call
@@ -48,6 +49,7 @@ class Ticket:
     attempts: int = 0
     number: int | None = None
     unwanted_s: float = math.inf
+    begun_s: float | None = None
 
     @property
     def model(self) -> str:
@@ -70,6 +72,9 @@ class Ticket:
             try:
                 self.call.request.check()
             except DeadlineError as error:
+                begun_s = self.begun_s
+                worked_s = 0.0 if begun_s is None else time.monotonic() - begun_s
+                self.call.work.seconds = worked_s
                 self.settle(error)
         return self.future.done()
 
@@ -157,6 +162,7 @@ class CallQueue:
             self._waiting.remove(ticket)
             self._running[worker] = ticket
             ticket.attempts += 1
+            ticket.begun_s = time.monotonic()
             return ticket
 
     def done(self, worker: Worker, outcome: list[Result] | BaseException, service_s: float) -> None:
@@ -166,6 +172,7 @@ class CallQueue:
             before_s = service_s if self._service_s is None else self._service_s
             self._service_s = before_s + _NEWEST_SHARE * (service_s - before_s)
             self._changed.notify_all()
+        ticket.call.work.seconds = service_s
         ticket.settle(outcome)
 
     def drop(self, worker: Worker) -> None:
@@ -181,7 +188,7 @@ class CallQueue:
         """
         with self._changed:
             ticket = self._running.pop(worker)
-            ticket.number = None
+            ticket.number = ticket.begun_s = None
             ticket.attempts -= not begun
             again = ticket.attempts < _MOST_ATTEMPTS and not ticket.future.done()
             if again:

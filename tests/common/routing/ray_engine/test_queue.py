@@ -166,3 +166,18 @@ def test_a_closing_queue_takes_nothing_and_ends_when_all_is_answered(queue: Call
     queue.done(hand, [], 0.1)
     assert queue.ended
     assert future.result(1) == []
+
+
+def test_a_call_learns_how_long_its_model_worked_without_the_waiting(queue: CallQueue) -> None:
+    (hand,) = hands(queue, 1)
+    served = Call(Doubler("m"), (a_task(),), new_request(), "served")
+    waiting = Call(Doubler("m"), (a_task(),), new_request(), "waiting")
+    queue.put(served)
+    unserved = queue.put(waiting)
+    assert queue.take(hand, wait_s=5) is not None
+    waiting.request.give_up()
+    with pytest.raises(DeadlineError):
+        unserved.result(5)
+    assert waiting.work.seconds == 0.0
+    queue.done(hand, [], 0.25)
+    assert served.work.seconds == 0.25
