@@ -121,7 +121,7 @@ def test_a_regressor_is_linear_in_the_mean_state(base, regressor_folder):
     regressor = load_regressor(base, regressor_folder)
     text = "loss and debt may grow"
     encoded = base.tokenizer(text, return_tensors="pt")
-    model = regressor._adapter.backbone.model
+    model = regressor._backbone.model
     with torch.inference_mode():
         mean = model(**encoded).last_hidden_state[0].mean(0).double().numpy()
     expected = mean @ np.linspace(-1, 1, 16) + 0.25
