@@ -49,7 +49,7 @@ HEADLINES = {
     },
     "serving.faults": {"transactions", "lost", "duplicated", "half_done"},
     "serving.load": {"requests_per_s_vs_peer", "errors", "lost", "memory_growth"},
-    "serving.router": {"p50_ms", "p99_ms", "cache_hit_ms"},
+    "serving.router": {"p50_ms", "p99_ms", "vs_litellm", "cache_hit_ms"},
     "serving.wire": {"vs_json", "vs_orjson", "rest_vs_echo", "grpc_vs_echo"},
 }
 COMMITTED = sorted(RESULTS.glob("*.json"))
