@@ -21,7 +21,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         default_factory=lambda: Path.home() / ".tandem",
-        description="Folder of the result cache and, later, of registry and journal.",
+        description="Folder of keys, sessions, journal, audit log and result cache.",
     )
     data: Path | None = Field(
         default=None, description="Folder of the open data sets, for training and benchmarks."

@@ -3,8 +3,8 @@
 The protocol is that of github.com/kserve/open-inference-protocol (specification/protocol,
 2023). A tensor crosses the wire in one of two forms: *raw*, its elements in row-major order
 and little-endian, each BYTES element behind its length in four bytes; or as *values*, a flat
-or nested list. `common.protocol.open_inference.http_form` and `open_inference_grpc` read and write
-whole messages; `open_inference_tasks` says which task a request means.
+or nested list. `http_form` and `grpc_form` beside this file read and write whole messages;
+`tasks` says which tasks a request means, `results` which tensors say a model's results.
 """
 
 from __future__ import annotations
