@@ -3,8 +3,9 @@
 The file is in WAL mode with mode 0600 (SQLite gives its -wal and -shm files the same). It is
 made whole beside its place and linked there, so that of several processes that open it first
 one makes it. Every commit is flushed to the disk (`synchronous=FULL`): what a caller was told
-is done outlives a power cut, not only a killed process. Deleted content is overwritten
-(`secure_delete`), and `erase_log` empties the log that may still hold it.
+is done outlives a power cut, not only a killed process. (Not so with `durable=False`, for what
+can be made again.) Deleted content is overwritten (`secure_delete`), and `erase_log` empties
+the log that may still hold it.
 
 Never open the file by other means in the same process: closing that handle would drop
 SQLite's locks (fcntl(2), "record locks").
