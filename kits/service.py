@@ -106,7 +106,7 @@ def build_app(
     gate = GrpcGate(access, telemetry, audit, drain, settings.request_timeout_s)
 
     def is_ready() -> bool:
-        return not drain.draining
+        return not drain.draining and audit.writable
 
     def count(found: Inference) -> None:
         telemetry.count_answer(found.response.model_name, cached=found.cached)
@@ -147,22 +147,27 @@ def open_models() -> dict[str, list[Model]]:
     from common.models.forecaster import Forecaster
     from common.models.text import TextEncoder
     from kits.finance.tasks import BACKBONE, open_text_model
-    from kits.medical.imaging.lesion import NoduleNetwork
 
     slots: dict[str, list[Callable[[], Model]]] = {
         "text": [lambda: TextEncoder(load_backbone(BACKBONE))],
         "passage": [open_text_model],
         "series": [lambda name=name: Forecaster.named(name) for name in ("theta", "ets", "naive")],  # type: ignore[misc]  # mypy reads the default as part of the signature
-        "image": [NoduleNetwork],
+        "image": [_open_nodule_network],
     }
     opened: dict[str, list[Model]] = {}
     for part, loaders in slots.items():
         for loader in loaders:
             try:
                 opened.setdefault(part, []).append(loader())
-            except MissingExtraError as error:
+            except (MissingExtraError, ModuleNotFoundError) as error:
                 _log.warning("a model for part %s is left out: %s", part, error)
     return {part: models for part, models in opened.items() if models}
+
+
+def _open_nodule_network() -> Model:
+    from kits.medical.imaging.lesion import NoduleNetwork  # needs the kit's extra from here on
+
+    return NoduleNetwork()
 
 
 @contextmanager
