@@ -12,7 +12,7 @@ from hypothesis import given
 from common.content import array_digest, json_text, read_only
 from common.errors import TaskError
 from common.task import Result, Table, Task, Tensor, Text, Volume
-from tests.common.protocol.messages import json_objects, numeric_arrays
+from tests.common.protocol.made_messages import json_objects, numeric_arrays
 
 BYTES = np.arange(6, dtype=np.float32).tobytes()
 

@@ -53,7 +53,7 @@ from common.task import (
     Text,
     Volume,
 )
-from tests.common.protocol.messages import same
+from tests.common.protocol.made_messages import same
 
 ARTICLE_FORM = {
     "type": "multimodal",

@@ -12,7 +12,7 @@ from common.protocol.messages import link_pb2
 from common.protocol.messages.envelope import Envelope
 from common.request import new_request
 from common.task import Task, Text
-from tests.common.protocol.messages import envelopes, same, tasks
+from tests.common.protocol.made_messages import envelopes, same, tasks
 
 TASK = Task({"text": Text("words")}, {"n": 1})
 
