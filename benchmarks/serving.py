@@ -6,7 +6,7 @@ round by round, in an order drawn anew for each.
 
 - "service time" and "queueing" (ms) under the load, for a routed call, one with a deadline
   and the bare call of the same model; "99th percentile of ..." likewise. Intervals are
-  quartiles over blocks;
+  the smallest and the largest of the blocks of the run;
 - "time" (ms) in turns of a few calls each, the first of which is not counted because it
   finds the other sides' data in the processor's caches: "routed call", the same "with a
   deadline" (then it runs on another thread, so that its caller can leave), "of three
@@ -200,10 +200,10 @@ def _load_rows(name: str, load: OfferedLoad, config: Mapping[str, Any]) -> list[
     for metric, times in (("service time", load.service_s), ("queueing", load.queueing_s)):
         blocks = np.array_split(1000 * times, config["blocks"])
         for prefix, percent in (("", 50), ("99th percentile of ", 99)):
-            low, high = np.percentile([np.percentile(b, percent) for b in blocks], (25, 75))
+            of_blocks = [float(np.percentile(block, percent)) for block in blocks]
             value = float(np.percentile(1000 * times, percent))
-            row = Row(name, dataset, prefix + metric, value, float(low), float(high), "ms", role)
-            rows.append(row)
+            low, high = min(of_blocks), max(of_blocks)
+            rows.append(Row(name, dataset, prefix + metric, value, low, high, "ms", role))
     return rows
 
 
