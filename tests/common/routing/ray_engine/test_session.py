@@ -125,6 +125,7 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
         wait_for(port)
         worker = (f"--address=127.0.0.1:{port}", '--resources={"scanner": 1}')
         raylet = wait_for_raylet(start(*worker, env=environment, running=running))
+        wait_for_resource("scanner", port, environment)
         yield {
             **environment,
             "TANDEM_RAY_ADDRESS": f"127.0.0.1:{port}",
@@ -159,6 +160,20 @@ def wait_for_raylet(process: subprocess.Popen[bytes]) -> int:
                 return int(pid)
         time.sleep(0.1)
     pytest.fail("the worker machine did not start")
+
+
+def wait_for_resource(name: str, port: int, env: dict[str, str]) -> None:
+    """Waits until the head knows the machine that has it: its process is there earlier."""
+    ray = Path(sys.executable).with_name("ray")
+    command = [str(ray), "status", f"--address=127.0.0.1:{port}"]
+    for _ in range(60):
+        told = subprocess.run(
+            command, env={**without_ray(), **env}, capture_output=True, text=True, check=False
+        )
+        if name in told.stdout:
+            return
+        time.sleep(0.2)
+    pytest.fail(f"the cluster did not get {name}: {told.stdout[-500:]}{told.stderr[-500:]}")
 
 
 @pytest.mark.slow
