@@ -69,6 +69,8 @@ class TestProcesses:
     def test_no_rank_outlives_its_caller(self, tmp_path, signal_number):
         """Ctrl-C, and a caller that is killed and can clean up nothing."""
         caller = start_script(
+            "import signal\n"  # a shell has what it runs in the background ignore Ctrl-C
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "from common.tuning.distributed import run_distributed\n"
             "from tests.common.tuning.rank_jobs import Report\n"
             f"run_distributed(Report({str(tmp_path)!r}, 'hang'), n_processes=2, device='cpu')\n",
