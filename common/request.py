@@ -19,7 +19,14 @@ from dataclasses import dataclass, field
 
 from common.errors import DeadlineError, InputError
 
-__all__ = ["RequestContext", "check_wanted", "current_request", "new_request", "serving"]
+__all__ = [
+    "RequestContext",
+    "check_wanted",
+    "current_request",
+    "is_trace_id",
+    "new_request",
+    "serving",
+]
 
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")  # W3C Trace Context, section 3.2.2.3
 
@@ -74,6 +81,11 @@ class RequestContext:
 _current: ContextVar[RequestContext | None] = ContextVar("tandem_request", default=None)
 
 
+def is_trace_id(text: str) -> bool:
+    """Returns whether `text` is 32 lower-case hexadecimal digits, not all zero."""
+    return _TRACE_ID.fullmatch(text) is not None
+
+
 def new_request(*, timeout_s: float | None = None, trace_id: str | None = None) -> RequestContext:
     """Returns a context that begins now.
 
@@ -84,7 +96,7 @@ def new_request(*, timeout_s: float | None = None, trace_id: str | None = None) 
     Raises:
         InputError: The trace id or the timeout is none.
     """
-    if trace_id is not None and not _TRACE_ID.fullmatch(trace_id):
+    if trace_id is not None and not is_trace_id(trace_id):
         raise InputError(
             "trace id",
             expected="32 lower-case hexadecimal digits, not all zero",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -36,7 +35,7 @@ from common.protocol.messages.payloads import (
     kind_of,
     require_identifier,
 )
-from common.request import RequestContext
+from common.request import RequestContext, is_trace_id
 
 __all__ = [
     "LARGEST_MESSAGE_BYTES",
@@ -51,7 +50,6 @@ __all__ = [
 ]
 
 _LATEST_MS = (1 << 53) - 1  # the largest whole number that every JSON reader takes exactly
-_TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")  # W3C Trace Context, section 3.2.2.3
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Envelope:
         require_version(self.version)
         kind_of(self.payload)
         require_identifier(self.id, "message id")
-        if not isinstance(self.trace_id, str) or not _TRACE_ID.fullmatch(self.trace_id):
+        if not isinstance(self.trace_id, str) or not is_trace_id(self.trace_id):
             raise MessageError(
                 "trace id",
                 expected="32 lower-case hexadecimal digits, not all zero",
