@@ -5,7 +5,8 @@ Rows, by their fields: `dataset` is "<shape> <rows>x<tokens>"; `name` is the sid
 " fp32 adapters" as peft makes them by itself; " compiled fp8" with compiled layers and
 torchao's FP8 under the adapters), "full ..." (all weights and AdamW's state in bfloat16;
 eager with the model's own loss, compiled with ours in chunks), and ours, "<method>
-<precision>[ compiled][ checkpointed]", adapters in float32; `metric`:
+<precision>[ compiled][ checkpointed]", adapters in float32; "lora auto" is the side whose
+precision `precision="auto"` chose, and has that side's figures; `metric`:
 
 - "step time" (ms) and "training speed" (tokens/s);
 - "speed against peer" (larger is better) and "memory against peer" (smaller is better);
@@ -15,7 +16,8 @@ eager with the model's own loss, compiled with ours in chunks), and ours, "<meth
   products that this GPU was measured to make, 790 TFLOP/s; FP8 may pass 1;
 - "loss after <n> steps" of the same 200 batches from the same weights, mean of the last 20.
 
-Intervals are quartiles over rounds in which every side makes some steps in turn.
+Intervals are quartiles over rounds in which every side makes some steps in turn; those of
+a loss are the smallest and largest over the seeds of its batches.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,21 +80,21 @@ def training(data: Path | None, *, quick: bool) -> Outcome:  # noqa: ARG001  # n
     rows = [row for group in measured for row in group.rows(device)]
     headlines = _headlines(measured)
     loss = plan["loss"]
-    peer_loss, our_loss = compare_losses(loss, device)
-    headlines["loss_ratio_200"] = our_loss / peer_loss
+    losses = [compare_losses(loss, device, seed=seed) for seed in loss["seeds"]]
+    headlines["loss_ratio_200"] = statistics.mean(ours / peer for peer, ours in losses)
     label = f"{loss['shape']}, {loss['layers']} layers"
     metric = f"loss after {loss['steps']} steps"
-    rows += [
-        Row(_PEER, label, metric, peer_loss, None, None, "nats", "peer"),
-        Row(loss["ours"], label, metric, our_loss, None, None, "nats", "ours"),
-    ]
+    sides: tuple[tuple[str, Role], ...] = ((_PEER, "peer"), (loss["ours"], "ours"))
+    for (name, role), found in zip(sides, zip(*losses, strict=True), strict=True):
+        middle = statistics.mean(found)
+        rows.append(Row(name, label, metric, middle, min(found), max(found), "nats", role))
     return Outcome(
         rows=rows,
         headlines=headlines,
         verdict=_verdict(headlines),
         note=_note(headlines, left_out),
         config=plan,
-        seeds=[0],
+        seeds=loss["seeds"],
     )
 
 
@@ -174,9 +177,17 @@ def _measure(
     sides: dict[str, Side] = {}
     notes: dict[str, str] = {}
     failed: list[str] = []
+    chosen: dict[str, str] = {}  # "lora auto" -> the side that it is
     for name in entry["sides"]:
+        if name.endswith(" auto"):
+            choice = _choose(work)
+            chosen[name] = f"lora {choice.name}{' compiled' if choice.compiled else ''}"
+            notes[name] = choice.reason
+    for name in dict.fromkeys([*entry["sides"], *chosen.values()]):
+        if name in chosen:
+            continue
         try:
-            sides[name] = record_peak(partial(_build, name, work, notes))
+            sides[name] = record_peak(partial(_build, name, work))
         except (RuntimeError, ImportError, AttributeError, TypeError, ValueError) as error:
             failed.append(f"{entry['shape']} {name} ({type(error).__name__})")
             _LOGGER.warning("%s left out: %s", name, str(error)[:2000])
@@ -188,6 +199,9 @@ def _measure(
         name: side.peak_gib if device == "cuda" else _kept_mib(side) for name, side in sides.items()
     }
     release(list(sides.values()))
+    for name, side_chosen in chosen.items():
+        if side_chosen in seconds:
+            seconds[name], memory[name] = seconds[side_chosen], memory[side_chosen]
     for name, times in seconds.items():
         _LOGGER.warning("%s %s: %.1f ms", entry["shape"], name, spread(times).value)
     return _Group(work, seconds, memory, notes), failed
@@ -216,7 +230,7 @@ def _time(
     return {name: [second / burst for second in times] for name, times in seconds.items()}
 
 
-def _build(name: str, work: Any, notes: dict[str, str]) -> Any:
+def _build(name: str, work: Any) -> Any:
     """Returns the side called `name`; its words say what it is."""
     from benchmarks.speed_sides import full_side, our_side, peer_side
     from common.adapters.methods import Bottleneck
@@ -237,13 +251,9 @@ def _build(name: str, work: Any, notes: dict[str, str]) -> Any:
             checkpointed=checkpointed,
             chunked=compiled,
         )
-    if "auto" in words:
-        choice = _choose(work)
-        notes[name] = choice.reason
-    else:
-        names: tuple[PrecisionName, ...] = ("fp32", "bf16", "fp8")
-        precision = next(name for name in names if name in words)
-        choice = PrecisionChoice(precision, compiled, "as the row says")
+    names: tuple[PrecisionName, ...] = ("fp32", "bf16", "fp8")
+    precision = next(name for name in names if name in words)
+    choice = PrecisionChoice(precision, compiled, "as the row says")
     method = Bottleneck(size=64) if words[0] == "bottleneck" else None
     return our_side(name, work, choice, method=method, checkpointed=checkpointed)
 

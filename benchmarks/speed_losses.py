@@ -13,7 +13,7 @@ from common.tuning.precision import PrecisionChoice
 __all__ = ["compare_losses"]
 
 
-def compare_losses(plan: Mapping[str, Any], device: str) -> tuple[float, float]:
+def compare_losses(plan: Mapping[str, Any], device: str, *, seed: int) -> tuple[float, float]:
     """Trains a peer and ours from the same weights on the same batches.
 
     The text is a noisy chain that can be learned: the next of 512 words is 5 times the last
@@ -22,6 +22,7 @@ def compare_losses(plan: Mapping[str, Any], device: str) -> tuple[float, float]:
     Args:
         plan: Its entry in the benchmark's configuration.
         device: "cpu" or "cuda".
+        seed: Of the batches.
 
     Returns:
         The mean losses of the last steps, the peer's and ours, in nats.
@@ -32,7 +33,7 @@ def compare_losses(plan: Mapping[str, Any], device: str) -> tuple[float, float]:
     words = plan["ours"].split()
     choice = PrecisionChoice(words[1], "compiled" in words, "as the row says")
     ours = our_side(plan["ours"], work, choice, learning_rate=rate, start=peer.network)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     losses: dict[str, list[torch.Tensor]] = {peer.name: [], ours.name: []}
     for _ in range(plan["steps"]):
         tokens = _chain(work.batch, work.length, generator).to(device)

@@ -86,7 +86,8 @@ class TunedNetwork(nn.Module):
             loss = self.row_loss(self._row_outputs(hidden, batch), batch.targets)
         if batch.blank:
             loss = loss * 0.0
-        return loss, torch.tensor(batch.count, device=loss.device)
+        # filled on the device: a copy from the host would wait for the whole forward pass
+        return loss, torch.full((), batch.count, device=loss.device)
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """Returns the last hidden states, `(n_windows, n_positions, hidden)`."""

@@ -122,7 +122,11 @@ def apply_precision(
     if choice.compiled:
         import torch._dynamo.config as dynamo_config
         import torch._functorch.config as functorch_config
+        import torch._inductor.config as inductor_config
 
+        # A network of small layers waits for the host: the compiled code's checks of the
+        # layout of each product are for those who write kernels.
+        inductor_config.size_asserts = inductor_config.alignment_asserts = False
         functorch_config.activation_memory_budget = activation_budget
         blocks = repeated_blocks(network)
         # Blocks share their code, and each mode (training, evaluation, first block, ragged

@@ -30,14 +30,10 @@ def test_a_tied_embedding_counts_once_as_the_output_layer():
 @pytest.mark.slow
 def test_a_quick_run_gives_every_side_its_rows():
     outcome = training(None, quick=True)
-    sides = {row.name for row in outcome.rows if row.metric == "step time"}
-    assert sides == {
-        "peer lora",
-        "lora fp32",
-        "lora fp32 checkpointed",
-        "bottleneck fp32",
-        "lora auto",
-    }
+    times = {row.name: row.value for row in outcome.rows if row.metric == "step time"}
+    automatic = times.pop("lora auto")
+    assert {"peer lora", "lora fp32", "lora fp32 checkpointed", "bottleneck fp32"} <= set(times)
+    assert automatic in times.values()  # it is one of them, not a network of its own
     assert {"lora_ratio", "checkpoint_memory_ratio", "auto_ratio", "loss_ratio_200"} <= set(
         outcome.headlines
     )
