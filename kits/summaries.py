@@ -1,10 +1,10 @@
-"""The few lines that a terminal shows of an assessment or a reading."""
+"""The few lines that a terminal shows of an assessment, a portfolio or a reading."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["assessment_summary", "reading_summary"]
+__all__ = ["assessment_summary", "portfolio_summary", "reading_summary"]
 
 
 def assessment_summary(written: dict[str, Any]) -> str:
@@ -24,6 +24,27 @@ def assessment_summary(written: dict[str, Any]) -> str:
     lines.append(f"text signal {text['value']:+.4f}, {text['percentile']:.0f}th percentile")
     lines += [
         f"  {reason['contribution']:+.3f} {reason['statement']}" for reason in written["reasons"]
+    ]
+    return "\n".join(lines + [f"note: {note}" for note in written["notes"]])
+
+
+def portfolio_summary(written: dict[str, Any]) -> str:
+    """Returns the lines for what `portfolio.json` holds: the riskiest first, failures last."""
+    found = written["summary"]
+    lines = [f"{found['n_assessed']} of {found['n_companies']} companies assessed"]
+    if found["mean_score"] is not None:
+        lines.append(
+            f"mean score {found['mean_score']:.1f} of 100, over {found['weight_scored']:.1%} "
+            f"of the weight; {found['expected_events']:.1f} events expected"
+        )
+    done = [one for one in written["companies"] if one["status"] == "assessed"]
+    done.sort(key=lambda one: (one["score"] is None, -(one["score"] or 0.0), one["line"]))
+    for one in done:
+        score = "   -" if one["score"] is None else f"{one['score']:4.1f}"
+        lines.append(f"  {score}  {one['ticker']}, {one['form']}")
+    failed = [one for one in written["companies"] if one["status"] == "failed"]
+    lines += [
+        f"not assessed: line {one['line']}, {one['ticker']}: {one['failure']}" for one in failed
     ]
     return "\n".join(lines + [f"note: {note}" for note in written["notes"]])
 

@@ -5,60 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from xml.etree import ElementTree as ET
 
-import numpy as np
-import pytest
-
-from kits.finance.markets.forecasters import forecast_volatility
-from kits.finance.markets.prices import PriceHistory
-from kits.finance.reporting.fan_chart import draw_fan_chart
-from kits.finance.reporting.report import render_report
-from kits.finance.risk.measures import one_day_var_es
-from kits.finance.risk.score import (
-    Evidence,
-    MarketView,
-    Reason,
-    RiskAssessment,
-    TextSignal,
-    probability,
-)
-
-ATTACK = '<script>alert(1)</script> & a "quote"'
-
-
-@pytest.fixture(scope="module")
-def market() -> MarketView:
-    rng = np.random.default_rng(0)
-    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, 900)))
-    dates = np.arange(900).astype("datetime64[D]")
-    history = PriceHistory(ticker="ABC", dates=dates, close=close)
-    har, garch = (forecast_volatility(history, model=model) for model in ("har", "garch"))
-    return MarketView(history=history, har=har, garch=garch, tail=one_day_var_es(history))
-
-
-@pytest.fixture(scope="module")
-def assessment(market: MarketView) -> RiskAssessment:
-    evidence = Evidence(ATTACK, 10, 40, 20, 60, "item_1a", 0.01)
-    return RiskAssessment(
-        ticker="ABC",
-        as_of=None,
-        form="10-K",
-        document_digest="0" * 64,
-        text=TextSignal(0.02, 61.0, 12, (evidence,)),
-        market=market,
-        event_definition="Volatility is high.",
-        event_probability=probability(-0.7),
-        event_probability_prices_only=probability(-1.0),
-        baseline_log_odds=-1.5,
-        score=100 * probability(-0.7),
-        reasons=(
-            Reason("PRICE_VOLATILITY", "Prices moved.", 0.5),
-            Reason("TEXT_TONE", "Words.", 0.3, (evidence,)),
-        ),
-        notes=("A note.",),
-        provenance=(),
-    )
+from kits.finance.reporting.report import quotations_of, render_report
+from kits.finance.risk.score import Evidence, RiskAssessment
 
 
 def test_text_of_the_document_is_escaped(assessment: RiskAssessment) -> None:
@@ -72,11 +21,14 @@ def test_nothing_is_loaded_from_elsewhere(assessment: RiskAssessment) -> None:
     assert not re.search(r"https?:|//[a-z]|@import|\bsrc=|\burl\(", page)
 
 
-def test_every_tag_is_closed(assessment: RiskAssessment) -> None:
+def balance_of(page: str) -> list[str]:
+    """Returns the tags that are never closed."""
     void = {"meta", "br"}
 
     class Balance(HTMLParser):
-        open_tags: list[str] = []  # noqa: RUF012  # one parser, one page
+        def __init__(self) -> None:
+            super().__init__()
+            self.open_tags: list[str] = []
 
         def handle_starttag(self, tag, attrs):
             if tag not in void:
@@ -89,8 +41,12 @@ def test_every_tag_is_closed(assessment: RiskAssessment) -> None:
             assert self.open_tags.pop() == tag
 
     parser = Balance()
-    parser.feed(render_report(assessment))
-    assert parser.open_tags == []
+    parser.feed(page)
+    return parser.open_tags
+
+
+def test_every_tag_is_closed(assessment: RiskAssessment) -> None:
+    assert balance_of(render_report(assessment)) == []
 
 
 def test_figures_of_score_reasons_and_tail_are_shown(assessment: RiskAssessment) -> None:
@@ -121,10 +77,40 @@ def test_without_prices_the_page_says_that_no_market_part_could_be_computed(
     assert "<svg" not in page
 
 
-def test_the_fan_chart_is_xml_and_inside_its_frame(market: MarketView) -> None:
-    root = ET.fromstring(draw_fan_chart(market.history, [market.har, market.garch]))  # noqa: S314  # our own text
-    _, _, width, height = map(float, root.attrib["viewBox"].split())
-    for path in root.iter("path"):
-        points = re.findall(r"(-?[\d.]+),(-?[\d.]+)", path.attrib["d"])
-        assert points
-        assert all(0 <= float(x) <= width and 0 <= float(y) <= height for x, y in points)
+def test_every_picture_says_in_words_what_it_shows(assessment: RiskAssessment) -> None:
+    page = render_report(assessment)
+    pictures = re.findall(r"<svg.*?</svg>", page, re.S)
+    assert len(pictures) == 3
+    assert all('role="img"' in one and "<title>" in one for one in pictures)
+
+
+def test_the_passage_that_moved_most_is_the_darkest() -> None:
+    evidence = [Evidence("x", 0, 1, 0, 1, "call", c) for c in (0.4, -0.2, 0.1)]
+    quotes = quotations_of(evidence)
+    assert [one.effect for one in quotes] == ["raises", "lowers", "raises"]
+    assert quotes[0].shade > quotes[1].shade > quotes[2].shade > 0
+
+
+def contrast(ink: tuple[int, int, int], paper: tuple[float, ...]) -> float:
+    """WCAG 2.1, contrast ratio."""
+
+    def luminance(colour: tuple[float, ...]) -> float:
+        parts = [c / 255 for c in colour]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_text_has_the_contrast_that_wcag_asks_for(assessment: RiskAssessment) -> None:
+    page = render_report(assessment)
+    named = {n: tuple(bytes.fromhex(v)) for n, v in re.findall(r"--(\w+):#([0-9a-f]{6})", page)}
+    white, panel = (255, 255, 255), named["panel"]
+    for name in ("ink", "soft", "main", "up", "down"):
+        assert contrast(named[name], white) >= 4.5, name
+    assert contrast(named["soft"], panel) >= 4.5
+    for red, green, blue in re.findall(r"rgba\((\d+), (\d+), (\d+), var", page):
+        shade = max(map(float, re.findall(r"--w:([\d.]+)", page)))
+        paper = [255 + (int(c) - 255) * shade for c in (red, green, blue)]
+        assert contrast(named["ink"], tuple(paper)) >= 7
