@@ -1,0 +1,50 @@
+"""Scores of tail forecasts: the lower the better; they rank forecasts, and do not test them.
+
+Losses are positive; arrays are `(T,)`, oldest first. Both scores are strictly consistent: in
+expectation none beats the true VaR, or the true pair of VaR and ES.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import TableError
+
+__all__ = ["fz0", "pinball"]
+
+Floats = npt.NDArray[np.float64]
+
+
+def pinball(losses: Floats, value_at_risk: Floats, *, level: float) -> Floats:
+    """Returns the quantile loss of each day, `(T,)`, in the unit of the losses.
+
+    `max(level (L - VaR), (level - 1) (L - VaR))` (Koenker and Bassett 1978).
+    """
+    excess = losses - value_at_risk
+    return np.asarray(np.maximum(level * excess, (level - 1.0) * excess))
+
+
+def fz0(
+    losses: Floats, value_at_risk: Floats, expected_shortfall: Floats, *, level: float
+) -> Floats:
+    """Returns the joint score of VaR and ES of each day, `(T,)`.
+
+    `1{L >= VaR} (L - VaR) / ((1 - level) ES) + VaR / ES + ln ES - 1`: the member of degree 0
+    of Fissler and Ziegel (2016), in Patton, Ziegel and Chen (2019), "Dynamic semiparametric
+    models for expected shortfall", equation 6, with losses in place of returns.
+
+    Raises:
+        TableError: An ES is not positive.
+    """
+    unusable = int(np.sum(~(expected_shortfall > 0)))
+    if unusable:
+        raise TableError(
+            "score of expected shortfall",
+            expected="a positive ES on every day",
+            found=f"{unusable} days without",
+            remedy="Losses count as positive: check the sign of ES.",
+        )
+    beyond = np.maximum(losses - value_at_risk, 0.0) / (1.0 - level)
+    ratio = (beyond + value_at_risk) / expected_shortfall
+    return np.asarray(ratio + np.log(expected_shortfall) - 1.0)
