@@ -1,7 +1,16 @@
 """Volatility of daily prices: estimators, features and the label of the MAEC calls.
 
-All volatilities are per day and in decimals (0.02 = 2% a day), never annualised. Arrays are
-`(T,)`, oldest first; a return at position t leads from close t to close t + 1.
+All volatilities are per day and in decimals (0.02 = 2% a day), never annualised; variances are
+their squares. Arrays are `(T,)`, oldest first; a return at position t leads from close t to
+close t + 1. What each estimator of a variance sees, and what biases it:
+
+    close-to-close    night and day; drift where the mean is not taken out
+    Parkinson         the day alone; drift biases it upwards
+    Garman-Klass      the day alone; drift biases it
+    Rogers-Satchell   the day alone; free of drift
+    Yang-Zhang        night and day; free of drift, and of jumps at the opening
+
+Prices seen at intervals miss part of the range: every range estimator lies low on them.
 """
 
 from __future__ import annotations
@@ -15,6 +24,7 @@ from common.errors import TableError
 from kits.finance.markets.prices import PriceHistory
 
 __all__ = [
+    "close_to_close_variance",
     "daily_variance",
     "forward_log_volatility",
     "garman_klass_variance",
@@ -23,7 +33,9 @@ __all__ = [
     "parkinson_variance",
     "past_log_volatility",
     "realized_volatility",
+    "rogers_satchell_variance",
     "simple_returns",
+    "yang_zhang_variance",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -109,6 +121,18 @@ def realized_volatility(returns: Floats, window: int) -> Floats:
     return np.asarray(runs.std(axis=-1), dtype=np.float64)
 
 
+def close_to_close_variance(close: Floats) -> float:
+    """Returns the variance of the daily log returns, `sum_j (r_j - mean r)^2 / (n - 1)`.
+
+    The classical estimator, unbiased also with drift; night and day together.
+
+    Raises:
+        TableError: There are fewer than three closes.
+    """
+    _refuse_few_days(len(close), at_least=3)
+    return float(np.var(log_returns(close), ddof=1))
+
+
 def parkinson_variance(high: Floats, low: Floats) -> Floats:
     """Returns the range estimate of a day's variance, `ln(high / low)^2 / (4 ln 2)`.
 
@@ -130,6 +154,39 @@ def garman_klass_variance(open: Floats, high: Floats, low: Floats, close: Floats
     )
 
 
+def rogers_satchell_variance(open: Floats, high: Floats, low: Floats, close: Floats) -> Floats:  # noqa: A002
+    """Returns `ln(high/close) ln(high/open) + ln(low/close) ln(low/open)` for each day.
+
+    Rogers and Satchell (1991), "Estimating variance from high, low and closing prices", doi
+    10.1214/aoap/1177005835. Unbiased whatever the drift, and never negative where open and close
+    lie within low to high. It sees the trading day only, not the night before.
+    """
+    up = np.log(high / close) * np.log(high / open)
+    down = np.log(low / close) * np.log(low / open)
+    return np.asarray(up + down)
+
+
+def yang_zhang_variance(open: Floats, high: Floats, low: Floats, close: Floats) -> float:  # noqa: A002
+    """Returns the variance of a day, from its night, its open-to-close return and its range.
+
+    `V_night + k V_session + (1 - k) mean V_RS` over the n days after the first, V_night and
+    V_session the variances (divisor n - 1) of ln(open / previous close) and ln(close / open), V_RS
+    Rogers-Satchell, k = 0.34 / (1.34 + (n + 1) / (n - 1)). Yang and Zhang (2000),
+    "Drift-independent volatility estimation based on high, low, open, and close prices", doi
+    10.1086/209650. Unbiased with drift and with jumps at the opening.
+
+    Raises:
+        TableError: There are fewer than three days.
+    """
+    _refuse_few_days(len(close), at_least=3)
+    n = len(close) - 1
+    night = np.log(open[1:] / close[:-1])
+    session = np.log(close[1:] / open[1:])
+    ranged = rogers_satchell_variance(open[1:], high[1:], low[1:], close[1:])
+    k = 0.34 / (1.34 + (n + 1) / (n - 1))
+    return float(np.var(night, ddof=1) + k * np.var(session, ddof=1) + (1.0 - k) * np.mean(ranged))
+
+
 def daily_variance(history: PriceHistory) -> Floats:
     """Returns a proxy of the variance from each close to the next, `(T - 1,)`.
 
@@ -145,3 +202,13 @@ def daily_variance(history: PriceHistory) -> Floats:
     )
     whole = overnight + np.maximum(session, 0.0)  # rounding of flat bars
     return np.where(np.isfinite(whole), whole, squared)
+
+
+def _refuse_few_days(n_days: int, *, at_least: int) -> None:
+    if n_days < at_least:
+        raise TableError(
+            "price history",
+            expected=f"{at_least} days or more",
+            found=f"{n_days}",
+            remedy="Give a longer history.",
+        )
