@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,22 @@ from common.errors import InputError
 from common.routing.cache import ResultCache
 from kits.finance.disclosures.filing import read_disclosure
 from kits.finance.disclosures.language import LanguageReading, read_language
+from kits.finance.governance.archive import Archive
+from kits.finance.governance.lineage import Lineage, trace
+from kits.finance.governance.overrides import OverrideLog
+from kits.finance.governance.record import (
+    RECORD_NAME,
+    ProvenanceRecord,
+    build_record,
+    stamp_inputs,
+)
 from kits.finance.risk.linkage import assess_text, link, read_linkage
 from kits.finance.risk.score import MarketView, RiskAssessment
 from kits.finance.tasks import LINKAGE_FILE, open_router, text_model_of
 
 if TYPE_CHECKING:
     from common.routing.router import ModelRouter
+    from kits.finance.markets.prices import PriceTable
 
 __all__ = ["assess", "view_market"]
 
@@ -32,24 +42,31 @@ def assess(
     ticker: str,
     out: Path,
     prices: Path | None = None,
+    price_table: PriceTable | None = None,
     as_of: date | None = None,
     router: ModelRouter | None = None,
     progress: Progress | None = None,
+    archive: Archive | None = None,
+    replaying: ProvenanceRecord | None = None,
 ) -> RiskAssessment:
     """Scores one company from a disclosure and, when given, its prices.
 
-    Writes `report.html` and `assessment.json` to `out`, both or neither. Equal input gives
-    equal JSON but for its `run` block.
+    Writes `report.html`, `assessment.json`, `lineage.json` and `record.json` to `out`, all or
+    none. Equal input gives equal JSON but for its `run` block and the record.
 
     Args:
         document: A 10-K or 10-Q (HTML) or an earnings call (text).
         ticker: The company's ticker in the price table.
         out: Folder for the results; made when absent.
         prices: Daily prices, CSV or Parquet; without them only the text part is made.
+        price_table: What `prices` holds, where that file was read before.
         as_of: Nothing later than this day is used; by default the last day with a price.
         router: Models for text; by default those of `kits.finance.tasks`, with the cache of
             TANDEM_HOME.
         progress: Called with the name of each step as it begins.
+        archive: Where copies of the inputs are kept by content, for a replay; without it the
+            record names their paths and digests alone.
+        replaying: A record whose `run` block and overrides are taken, for a replay.
 
     Raises:
         InputError: The document or the prices cannot be used; nothing is written.
@@ -57,12 +74,13 @@ def assess(
     started = time.monotonic()
     step = progress or (lambda _: None)
     _require_folder(out)
+    stamps = stamp_inputs(document=document, prices=prices)
     step("Reading the disclosure")
     disclosure = read_disclosure(document)
     market = None
     if prices is not None:
         step("Forecasting volatility and tail risk from prices")
-        market = view_market(prices, ticker=ticker, as_of=as_of)
+        market = view_market(price_table or prices, ticker=ticker, as_of=as_of)
     step("Scoring the text")
     routes = router or open_router(cache=ResultCache.from_settings())
     model = text_model_of(routes)
@@ -76,26 +94,43 @@ def assess(
     else:
         assessment = link(disclosure, reading, market, linkage, ticker=ticker)
     step("Writing the report")
-    _write(out, assessment, run=_run_block(started, reading))
+    run = _run_block(started, reading) if replaying is None else replaying.run
+    overrides = _overrides_of(ticker) if replaying is None else replaying.overrides
+    contents = _contents(
+        assessment, trace(assessment, disclosure, reading), run=run, overrides=overrides
+    )
+    record = build_record(
+        assessment,
+        reading,
+        stamps=stamps,
+        as_of=as_of,
+        overrides=overrides,
+        run=run,
+        outputs=contents,
+        archive=archive,
+    )
+    _write(out, {**contents, RECORD_NAME: record.to_text()})
     return assessment
 
 
-def view_market(prices: Path, *, ticker: str, as_of: date | None = None) -> MarketView:
+def view_market(prices: Path | PriceTable, *, ticker: str, as_of: date | None = None) -> MarketView:
     """Reads the prices and forecasts volatility (HAR, GARCH) and one-day tail risk.
 
     Raises:
         TableError: The prices cannot be used, or are too old for `as_of`.
     """
-    from kits.finance.markets.forecasters import forecast_volatility
+    from kits.finance.markets.forecasters import fit_garch, forecast_volatility
     from kits.finance.markets.prices import read_prices
-    from kits.finance.risk.measures import one_day_var_es
+    from kits.finance.risk.measures import tail_risk_of
 
-    history = read_prices(prices).history(ticker, as_of=as_of)
+    table = read_prices(prices) if isinstance(prices, Path) else prices
+    history = table.history(ticker, as_of=as_of)
+    garch = fit_garch(history)  # once, for its forecast and for the tail
     return MarketView(
         history=history,
         har=forecast_volatility(history, model="har"),
-        garch=forecast_volatility(history, model="garch"),
-        tail=one_day_var_es(history),
+        garch=forecast_volatility(history, model="garch", fitted=garch),
+        tail=tail_risk_of(garch, level=0.99),
     )
 
 
@@ -120,16 +155,32 @@ def _run_block(started: float, reading: LanguageReading) -> dict[str, Any]:
     }
 
 
-def _write(out: Path, assessment: RiskAssessment, *, run: Mapping[str, Any]) -> None:
-    """Writes both files beside `out` first, so that it never holds half a result."""
+def _overrides_of(ticker: str) -> tuple[Mapping[str, Any], ...]:
+    """Returns the manual overrides in force today, to be shown beside the model's numbers."""
+    today = datetime.now(UTC).date()
+    return tuple(one.to_json() for one in OverrideLog.from_settings().in_force(ticker, on=today))
+
+
+def _contents(
+    assessment: RiskAssessment,
+    lineage: Lineage,
+    *,
+    run: Mapping[str, Any],
+    overrides: Sequence[Mapping[str, Any]],
+) -> dict[str, str]:
     from kits.finance.reporting.report import render_report
 
-    written = {**assessment.to_json(), "run": dict(run)}
-    contents = {
+    written = {**assessment.to_json(), "overrides": list(overrides), "run": dict(run)}
+    return {
         "report.html": render_report(assessment),
         "assessment.json": json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False)
         + "\n",
+        "lineage.json": lineage.to_text(),
     }
+
+
+def _write(out: Path, contents: Mapping[str, str]) -> None:
+    """Writes all files beside `out` first, so that it never holds half a result."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tandem-") as folder:
         for name, content in contents.items():

@@ -85,10 +85,15 @@ def test_the_same_input_gives_the_same_json_but_for_its_run(twice):
     assert second["run"]["cache"]["hits"] == first["run"]["cache"]["misses"] > 0
 
 
-def test_two_files_are_written_and_nothing_else(twice):
+def test_four_files_are_written_and_nothing_else(twice):
     """No temporary folder stays behind."""
     folder = twice[2]
-    assert sorted(path.name for path in folder.iterdir()) == ["assessment.json", "report.html"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "assessment.json",
+        "lineage.json",
+        "record.json",
+        "report.html",
+    ]
     assert sorted(path.name for path in folder.parent.iterdir()) == ["0", "1"]
 
 
