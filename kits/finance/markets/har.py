@@ -19,13 +19,12 @@ from common.errors import TableError
 from kits.finance.markets.har_regression import (
     HAR_WINDOWS,
     Estimation,
-    filter_insane,
+    direct_forecast,
     fit_linear,
     forward_mean,
     har_regressors,
     quantile_coefficients,
     rearrange_quantiles,
-    smearing_factor,
 )
 
 __all__ = ["HAR", "HARQ", "QUANTILE_GRID"]
@@ -109,7 +108,7 @@ class HAR(BaseForecaster):  # type: ignore[misc]  # sktime ships no types
             TableError: There are too few days.
         """
         self.check_is_fitted()
-        sample = self._sample(step)
+        sample = self._samples(step)[0]
         return fit_linear(sample.regressors, sample.target, self.estimation)
 
     def _fit(self, y: pd.Series, X: pd.DataFrame | None, fh: Any) -> HAR:  # noqa: ARG002  # sktime's
@@ -120,7 +119,7 @@ class HAR(BaseForecaster):  # type: ignore[misc]  # sktime ships no types
         """
         self._check_parameters()
         self._days, self._exogenous, self._n_fitted = y, X, len(y)
-        self._regressors()
+        self._designs()
         return self
 
     def _update(
@@ -132,11 +131,14 @@ class HAR(BaseForecaster):  # type: ignore[misc]  # sktime ships no types
             self._exogenous = X.combine_first(self._exogenous)
         if update_params:
             self._n_fitted = len(self._days)
-        self._regressors()
+        self._designs()
         return self
 
     def _predict(self, fh: Any, X: pd.DataFrame | None) -> pd.Series:  # noqa: ARG002
-        means = [self._mean(self._sample(step)) for step in self._steps(fh)]
+        means = [
+            np.mean([self._mean(sample) for sample in self._samples(step)])
+            for step in self._steps(fh)
+        ]
         return pd.Series(means, index=fh.to_absolute_index(self.cutoff), name=self._days.name)
 
     def _predict_quantiles(self, fh: Any, X: pd.DataFrame | None, alpha: list[float]) -> Any:  # noqa: ARG002
@@ -153,22 +155,21 @@ class HAR(BaseForecaster):  # type: ignore[misc]  # sktime ships no types
                 found=f"{min(alpha)} to {max(alpha)}",
                 remedy="Further out a sample holds too few days for a regression.",
             )
-        rows = [
-            np.interp(alpha, QUANTILE_GRID, self._quantiles(self._sample(step)))
+        quantiles = [
+            np.mean([self._quantiles(sample) for sample in self._samples(step)], axis=0)
             for step in self._steps(fh)
         ]
+        rows = [np.interp(alpha, QUANTILE_GRID, of_step) for of_step in quantiles]
         columns = pd.MultiIndex.from_product([self._get_varnames(), alpha])
         return pd.DataFrame(rows, index=fh.to_absolute_index(self.cutoff), columns=columns)
 
     def _mean(self, sample: _Sample) -> float:
-        coefficients = fit_linear(sample.regressors, sample.target, self.estimation)
-        forecast = float(sample.latest @ coefficients)
-        targets = sample.target
-        if self.logs:
-            residuals = sample.target - sample.regressors @ coefficients
-            forecast = float(np.exp(forecast)) * smearing_factor(residuals)
-            targets = np.exp(targets)
-        return filter_insane(forecast, targets) if self.insanity_filter else forecast
+        return direct_forecast(
+            *sample,
+            logs=self.logs,
+            estimation=self.estimation,
+            insanity_filter=self.insanity_filter,
+        )
 
     def _quantiles(self, sample: _Sample) -> Floats:
         found = [
@@ -181,20 +182,20 @@ class HAR(BaseForecaster):  # type: ignore[misc]  # sktime ships no types
         floor = float(sample.target.min())  # no variance below any that was seen
         return np.asarray(np.maximum(rising, floor), dtype=np.float64)
 
-    def _sample(self, step: int) -> _Sample:
-        """Returns the pairs of regressors and targets in the fitted days, for one step.
+    def _samples(self, step: int) -> list[_Sample]:
+        """Returns for each design the pairs of regressors and targets in the fitted days.
 
         Raises:
             TableError: There are too few days for as many coefficients.
         """
-        regressors = self._regressors()
+        designs = self._designs()
         first_day = 1 if self.target == "average" else step
-        ahead = np.full(len(regressors), np.nan)
+        ahead = np.full(len(self._days), np.nan)
         fitted = self._variance()[: self._n_fitted]
         ahead[: self._n_fitted] = forward_mean(fitted, step, first_day=first_day)
-        rows = np.flatnonzero(np.isfinite(ahead) & np.isfinite(regressors.sum(axis=1)))
+        rows = np.flatnonzero(np.isfinite(ahead) & np.isfinite(designs[0].sum(axis=1)))
         rows = rows if self.training_days is None else rows[-self.training_days :]
-        n_coefficients = regressors.shape[1]
+        n_coefficients = max(design.shape[1] for design in designs)
         if len(rows) <= n_coefficients:
             raise TableError(
                 "variance series",
@@ -204,16 +205,19 @@ class HAR(BaseForecaster):  # type: ignore[misc]  # sktime ships no types
                 remedy="Give a longer series, shorter windows or a shorter horizon.",
             )
         target = np.log(ahead[rows]) if self.logs else ahead[rows]
-        return _Sample(regressors[rows], target, regressors[-1])
+        return [_Sample(design[rows], target, design[-1]) for design in designs]
 
     def _variance(self) -> Floats:
         return np.asarray(self._days, dtype=np.float64)
 
-    def _regressors(self) -> Floats:
-        """Returns the regressors of all days, also of those after the fit."""
+    def _designs(self) -> list[Floats]:
+        """Returns the regressors of all days, also of those after the fit, `(T, k)`.
+
+        Of several designs, one for each regression, forecasts and quantiles are averaged.
+        """
         variance = self._variance()
         self._refuse_unusable(variance)
-        return har_regressors(variance, windows=self.windows, logs=self.logs)
+        return [har_regressors(variance, windows=self.windows, logs=self.logs)]
 
     def _refuse_unusable(self, variance: Floats) -> None:
         finite = np.isfinite(variance).all()
@@ -225,6 +229,37 @@ class HAR(BaseForecaster):  # type: ignore[misc]  # sktime ships no types
                 f"{int((variance < 0).sum())} negative, {int((variance == 0).sum())} zero",
                 remedy="Drop or mend these days; logs=False takes zeros.",
             )
+
+    def _column(
+        self, name: str | None, subject: str, *, negative: bool = False, zero: bool = True
+    ) -> Floats:
+        """Returns a column of X, by name or the first, one finite value a day.
+
+        Raises:
+            TableError: There is no such column, or a day lacks a value that is allowed.
+        """
+        columns = [] if self._exogenous is None else list(self._exogenous.columns)
+        name = columns[0] if columns and name is None else name
+        if self._exogenous is None or name not in columns:
+            raise TableError(
+                subject,
+                expected="a column of X" + ("" if name is None else f" named {name}"),
+                found=f"{len(columns)} columns, none of them that",
+                remedy="Give fit and update X with its value of each day, or use HAR.",
+            )
+        values = np.asarray(self._exogenous[name], dtype=np.float64)
+        unusable = ~np.isfinite(values)
+        unusable |= (values < 0) & (not negative)
+        unusable |= (values == 0) & (not zero)
+        if len(values) != len(self._days) or unusable.any():
+            sign = "" if negative else (" of zero or more" if zero else " above zero")
+            raise TableError(
+                subject,
+                expected=f"{len(self._days)} finite values{sign}, one a day of the series",
+                found=f"{len(values)}, {int(unusable.sum())} of them not such",
+                remedy="Drop or mend these days in both series.",
+            )
+        return values
 
     def _check_parameters(self) -> None:
         windows = list(self.windows)
@@ -312,40 +347,34 @@ class HARQ(HAR):
             training_days=training_days,
         )
 
-    def _regressors(self) -> Floats:
+    def _designs(self) -> list[Floats]:
         variance = self._variance()
         self._refuse_unusable(variance)
         windows = tuple(self.windows)
-        return har_regressors(
+        interacting = windows[:-1] if self.logs else windows
+        design = har_regressors(
             variance,
             windows=windows,
             logs=self.logs,
-            quarticity=self._quarticity(len(variance)),
-            quarticity_windows=windows if self.full else windows[:1],
+            quarticity=self._quarticity(),
+            quarticity_windows=interacting if self.full else interacting[:1],
         )
+        return [design]
 
-    def _quarticity(self, n_days: int) -> Floats | None:
-        columns = [] if self._exogenous is None else list(self._exogenous.columns)
-        name = columns[0] if columns and self.quarticity is None else self.quarticity
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if self.logs and len(self.windows) < 2:
+            raise TableError(
+                "HARQ in logs",
+                expected="two windows or more: weight passes from the shorter to the longest",
+                found=f"{len(self.windows)}",
+                remedy="Add a longer window, or set logs=False.",
+            )
+
+    def _quarticity(self) -> Floats | None:
         if self._exogenous is None and self.without_quarticity == "har":
             return None
-        if self._exogenous is None or name not in columns:
-            raise TableError(
-                "realized quarticity",
-                expected="a column of X" + ("" if name is None else f" named {name}"),
-                found=f"{len(columns)} columns, none of them that",
-                remedy="Give fit and update X with the quarticity of each day, or use HAR.",
-            )
-        values = np.asarray(self._exogenous[name], dtype=np.float64)
-        if len(values) != n_days or not np.isfinite(values).all() or (values < 0).any():
-            raise TableError(
-                "realized quarticity",
-                expected=f"{n_days} finite values of zero or more, one a day of the series",
-                found=f"{len(values)}, {int((~np.isfinite(values)).sum())} not finite, "
-                f"{int((values < 0).sum())} negative",
-                remedy="Drop or mend these days in both series.",
-            )
-        return values
+        return self._column(self.quarticity, "realized quarticity")
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:  # noqa: ARG003

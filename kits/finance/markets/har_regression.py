@@ -17,6 +17,7 @@ from common.errors import TableError
 __all__ = [
     "HAR_WINDOWS",
     "Estimation",
+    "direct_forecast",
     "filter_insane",
     "fit_linear",
     "forward_mean",
@@ -77,15 +78,18 @@ def har_regressors(
     10.1162/rest.89.4.701). HARQ (Bollerslev, Patton and Quaedvlieg 2016, doi
     10.1016/j.jeconom.2015.10.007) adds, for each quarticity window, (RQ_w^(1/2) - its mean) RV_w:
     a day that was measured badly counts less. In logs the error of ln RV has the standard
-    deviation of RQ^(1/2) / RV but for a constant (delta method), so what is added is
-    (RQ_w^(1/2) / RV_w - its mean) (ln RV_w - its mean).
+    deviation of RQ^(1/2) / RV but for a constant (delta method); what is added is
+    (RQ_w^(1/2) / RV_w - its mean) (ln RV_w - ln RV_longest): the worse the measurement, the more
+    weight passes from the day to the month. Without any constraint on coefficients a fit does not
+    depend on the means that are taken out.
 
     Args:
         variance: `(T,)`, realized variance; positive where `logs`.
         windows: Days of each mean, rising.
         logs: Regress logarithms.
         quarticity: `(T,)`, realized quarticity, zero or more.
-        quarticity_windows: Which windows interact with it: `(1,)` is HARQ, all of them HARQ-F.
+        quarticity_windows: Which windows interact with it: `(1,)` is HARQ, all of them HARQ-F;
+            in logs all but the longest.
 
     Returns:
         `(T, 1 + len(windows) [+ len(quarticity_windows)])`; the first `windows[-1] - 1` rows
@@ -98,9 +102,8 @@ def har_regressors(
         roots = np.sqrt(trailing_means(quarticity, quarticity_windows)).T
         for average, root in zip(averages, roots, strict=True):
             noise = root / average if logs else root
-            level = np.log(average) if logs else average
-            centre = np.nanmean(level) if logs else 0.0
-            columns.append((noise - np.nanmean(noise)) * (level - centre))
+            level = np.log(average / means[:, -1]) if logs else average
+            columns.append((noise - np.nanmean(noise)) * level)
     regressors = np.column_stack(columns)
     regressors[: max(windows) - 1] = np.nan
     return regressors
@@ -139,6 +142,33 @@ def _least_squares(regressors: Floats, target: Floats) -> Floats:
     scale[scale == 0.0] = 1.0
     found = np.linalg.lstsq(regressors / scale, target, rcond=None)[0] / scale
     return np.asarray(found, dtype=np.float64)
+
+
+def direct_forecast(
+    regressors: Floats,
+    target: Floats,
+    latest: Floats,
+    *,
+    logs: bool = False,
+    estimation: Estimation = "ols",
+    insanity_filter: bool = True,
+) -> float:
+    """Returns the mean that a regression expects from the latest regressors.
+
+    Args:
+        regressors: `(n, k)`, of the days that are fitted.
+        target: `(n,)`, what followed them; its logarithm in logs.
+        latest: `(k,)`, of the day of the forecast.
+        logs: The target is a logarithm: the mean is exp(m) times `smearing_factor`.
+        estimation: See `fit_linear`.
+        insanity_filter: See `filter_insane`.
+    """
+    coefficients = fit_linear(regressors, target, estimation)
+    forecast = float(latest @ coefficients)
+    if logs:
+        forecast = float(np.exp(forecast)) * smearing_factor(target - regressors @ coefficients)
+        target = np.exp(target)
+    return filter_insane(forecast, target) if insanity_filter else forecast
 
 
 def smearing_factor(residuals: Floats) -> float:

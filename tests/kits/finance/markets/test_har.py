@@ -183,9 +183,11 @@ class TestRefusals:
 
     def test_harq_refuses_another_column_and_negative_values(self) -> None:
         variance = simulated()
+        with pytest.raises(TableError, match="two windows or more"):
+            HARQ(windows=(1,), logs=True).fit(variance, X=quarticity_of(variance))
         with pytest.raises(TableError, match="named medRQ"):
             HARQ(quarticity="medRQ").fit(variance, X=quarticity_of(variance))
-        with pytest.raises(TableError, match="600 negative"):
+        with pytest.raises(TableError, match="600 of them not such"):
             HARQ().fit(variance, X=-quarticity_of(variance))
 
 
