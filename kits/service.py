@@ -6,11 +6,12 @@ import ipaddress
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from common.errors import MissingExtraError, SettingsError
 from common.models.base import Model, ModelProfile
@@ -98,7 +99,9 @@ def build_app(
     engine = _open_engine(settings, telemetry, opened)
     work = WorkThreads(threads=settings.workers + settings.queue, waiting=_WAITING * settings.queue)
     opened.callback(work.close)
-    router, served = _open_router(engine, stores.cache if settings.cache == "on" else None)
+    cache = stores.cache if settings.cache == "on" else None
+    routing = _open_router(engine, cache)
+    finance = _open_finance(settings, routing, work, audit, opened)
     telemetry.watch_cache(stores.cache)
     telemetry.watch("open_requests", "Requests not answered yet.", lambda: drain.open_requests)
     stores.retention.start()
@@ -111,7 +114,7 @@ def build_app(
     def count(found: Inference) -> None:
         telemetry.count_answer(found.response.model_name, cached=found.cached)
 
-    inference = InferenceService(served, work, gate, ready=is_ready, count=count)
+    inference = InferenceService(routing.served, work, gate, ready=is_ready, count=count)
     return create_app(
         AppParts(
             access=access,
@@ -119,11 +122,12 @@ def build_app(
             audit=audit,
             drain=drain,
             routes=[
-                link_routes(router, work, telemetry),
+                link_routes(routing.router, work, telemetry),
                 session_routes(stores.sessions, work),
-                inference_routes(served, work, ready=is_ready, count=count),
+                inference_routes(routing.served, work, ready=is_ready, count=count),
+                *finance.routes,
             ],
-            services=[*stores.closing, engine, served, work],
+            services=[*stores.closing, engine, routing.served, work, *finance.closing],
             edges=[lambda: open_inference_server(inference, _grpc_listener(settings))],
             checks={"audit log": lambda: audit.writable},
             open_paths=OPEN_PATHS,
@@ -233,17 +237,62 @@ def _open_engine(settings: Settings, telemetry: Telemetry, opened: ExitStack) ->
     return engine
 
 
-def _open_router(
-    engine: BatchingEngine, cache: ResultCache | None
-) -> tuple[ModelRouter, ServedModels]:
+@dataclass(frozen=True)
+class _Routing:
+    """The opened models, behind one cache, engine and record of health.
+
+    Args:
+        router: For tasks of several parts.
+        served: By name, for the protocol.
+        route: Makes a router of some of them.
+    """
+
+    router: ModelRouter
+    served: ServedModels
+    route: Callable[[Mapping[str, Any]], ModelRouter]
+
+
+def _open_router(engine: BatchingEngine, cache: ResultCache | None) -> _Routing:
     """Opens the models, once for tasks of several parts and by name for the protocol."""
     health = Health()  # what fails for one kind of request is left alone for the other too
-    router = ModelRouter(open_models(), cache=cache, engine=engine, health=health)
-    served = ServedModels(lambda one: ModelRouter(one, cache=cache, engine=engine, health=health))
+
+    def route(models: Mapping[str, Any]) -> ModelRouter:
+        return ModelRouter(models, cache=cache, engine=engine, health=health)
+
+    router, served = route(open_models()), ServedModels(route)
     for model in (one for several in router.models.values() for one in several):
         profile = model.profile
         served.add(profile.adapter or profile.name, lambda model=model: model)  # type: ignore[misc]  # mypy reads the default as part of the signature
-    return router, served
+    return _Routing(router, served, route)
+
+
+@dataclass(frozen=True)
+class _Finance:
+    """The finance kit's routes, and what they hold open; nothing where the kit is left out."""
+
+    routes: tuple[APIRouter, ...] = ()
+    closing: tuple[Closing, ...] = ()
+
+
+def _open_finance(
+    settings: Settings, routing: _Routing, work: WorkThreads, audit: AuditLog, opened: ExitStack
+) -> _Finance:
+    """Opens the finance API on the text model that the server has opened."""
+    passages = routing.router.models.get("passage")
+    if not passages:
+        return _Finance()
+    from kits.finance.api.dependencies import FinanceService
+    from kits.finance.api.jobs import KEPT_DAYS, JobStore
+    from kits.finance.api.routes import finance_routes
+
+    folder = settings.home / "finance" / "jobs"
+    jobs = JobStore(folder, threads=max(1, settings.workers // 2), audit=audit)
+    opened.callback(jobs.close)
+    retention = Retention({"finance jobs": Rule(jobs, KEPT_DAYS)})
+    opened.callback(retention.close)
+    retention.start()
+    service = FinanceService(routing.route({"text": list(passages)}), jobs, work)
+    return _Finance((finance_routes(service),), (retention, jobs))
 
 
 def _keys_of(settings: Settings, *, insecure_local: bool) -> KeyStore | None:

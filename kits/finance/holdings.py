@@ -26,14 +26,24 @@ from pathlib import Path
 
 from common.errors import MissingInputError, TableError
 
-__all__ = ["COLUMNS", "MOST_HOLDINGS", "Holding", "holdings_of", "read_holdings"]
+__all__ = [
+    "COLUMNS",
+    "MOST_HOLDINGS",
+    "TICKER_PATTERN",
+    "Holding",
+    "holdings_of",
+    "read_holdings",
+]
 
 COLUMNS = ("ticker", "document", "prices", "weight", "as_of", "currency")
 MOST_HOLDINGS = 5_000
 """Lines beyond which a file is taken for something else."""
 
 _NEEDED = ("ticker", "document")
-_TICKER = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.^_/-]{0,23}")
+TICKER_PATTERN = r"[A-Za-z0-9^][A-Za-z0-9.^_/-]{0,23}"
+"""What a ticker looks like: at most 24 characters, none that begins a formula."""
+
+_TICKER = re.compile(TICKER_PATTERN)
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _SHOWN_FAULTS = 30
