@@ -17,6 +17,7 @@ from kits.finance.tasks import ADAPTER_FOLDER
 __all__ = ["AdapterEvidence", "CardEvidence", "leaves", "read_evidence"]
 
 _RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"  # in a checkout alone
+_SHORT_LIST = 12
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ def read_evidence(
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the single values of nested JSON objects, lists left out, with their names."""
+    """Yields the values of nested JSON objects with their names; long lists are left out."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from leaves(inner, f"{name}.{key}" if name else str(key))
-    elif not isinstance(value, list):
+    elif not isinstance(value, list) or len(value) <= _SHORT_LIST:
         yield name, value
 
 

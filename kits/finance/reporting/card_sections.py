@@ -87,15 +87,15 @@ def _purpose(evidence: CardEvidence) -> CardSection:
         clause="SR 11-7, part IV, Model use",
         paragraphs=(
             (
-                "The kit scores one company from a disclosure and its daily prices. The score is 100 "
-                "times the probability of one event; reasons add up to its log-odds exactly, and each "
-                "names its source."
+                "The kit scores one company from a disclosure and its daily prices. The score "
+                "is 100 times the probability of one event; reasons add up to its log-odds "
+                "exactly, and each names its source."
             ),
             *events,
             (
-                "Meant for risk analysts, as one input to a judgement that a person makes and signs. "
-                "Not meant for trading, for automatic decisions about people, or as a probability of "
-                "default."
+                "Meant for risk analysts, as one input to a judgement that a person makes and "
+                "signs. Not meant for trading, for automatic decisions about people, or as a "
+                "probability of default."
             ),
         ),
         tables=(
@@ -157,12 +157,12 @@ def _method(evidence: CardEvidence) -> CardSection:
             ),
             (
                 "Prices: a ridge regression of the logarithm of 30-day volatility on past "
-                "log-volatilities; forecasts with quantiles by HAR and GARCH with Student's t; value "
-                "at risk and expected shortfall by filtered historical simulation."
+                "log-volatilities; forecasts with quantiles by HAR and GARCH with Student's t; "
+                "value at risk and expected shortfall by filtered historical simulation."
             ),
             (
-                "Linkage: forecast = r0 + r.x + w (s - s0); log-odds = a + b forecast. A weight w of 0 "
-                "means that the text moves nothing."
+                "Linkage: forecast = r0 + r.x + w (s - s0); log-odds = a + b forecast. A "
+                "weight w of 0 means that the text moves nothing."
             ),
         ),
         tables=tuple(tables),
@@ -179,8 +179,9 @@ def _assumptions() -> CardSection:
             "The relation of past to coming volatility in the training calls holds on.",
             "The log-odds of the event are linear in the forecast of log-volatility.",
             (
-                "Standardised residuals of the volatility model are draws of one distribution, so the "
-                f"past ones are the scenarios of tomorrow ({100 * level:g}% is the default level)."
+                "Standardised residuals of the volatility model are draws of one distribution, "
+                f"so the past ones are the scenarios of tomorrow ({100 * level:g}% is the "
+                "default level)."
             ),
             "Every passage counts alike; tables carry no tone and are left out.",
         ),
@@ -194,13 +195,13 @@ def _limits(evidence: CardEvidence) -> CardSection:
         points=(
             *(_text_limit(adapter) for adapter in evidence.adapters if adapter.linkage),
             (
-                "The text model was trained on English earnings calls of US companies of 2015-16 that "
-                "were still listed at the end of 2017; other forms, years and markets are outside its "
-                "domain, and an assessment says so."
+                "The text model was trained on English earnings calls of US companies of "
+                "2015-16 that were still listed at the end of 2017; other forms, years and "
+                "markets are outside its domain, and an assessment says so."
             ),
             (
-                "Calibration stands for the base rate of its training years; a change of regime moves "
-                "it (see Monitoring)."
+                "Calibration stands for the base rate of its training years; a change of "
+                "regime moves it (see Monitoring)."
             ),
             "One-day tail risk says nothing of liquidity or of losses beyond the scenarios seen.",
             "Without prices there is no probability and no score.",
@@ -221,8 +222,9 @@ def _performance(evidence: CardEvidence) -> CardSection:
         clause="SR 11-7, part V, Outcomes analysis",
         paragraphs=(
             (
-                "Figures on rows that decided nothing, with the floors, controls and peers of the same "
-                "run. Equal figures of two models mean that the one adds nothing to the other."
+                "Figures on rows that decided nothing, with the floors, controls and peers of "
+                "the same run. Equal figures of two models mean that the one adds nothing to "
+                "the other."
             ),
             *(() if evidence.benchmarks else (absent,)),
         ),
@@ -237,18 +239,19 @@ def _monitoring(inventory: Sequence[InventoryEntry], on: date) -> CardSection:
         clause="SR 11-7, part V, Ongoing monitoring; part VI, Model inventory",
         paragraphs=(
             (
-                "Compare a later period with the one that a model was built on (drift report): review "
-                "the model where the population stability index of its probabilities reaches 0.25 or "
-                "calibration changed with a p-value below 0.01; watch it where an index passes 0.10."
+                "Compare a later period with the one that a model was built on (drift report): "
+                "review the model where the population stability index of its probabilities "
+                "reaches 0.25 or calibration changed with a p-value below 0.01; watch it where "
+                "an index passes 0.10."
             ),
             (
-                "A challenger replaces the champion when the paired interval of its gain on the same "
-                "rows lies above zero, and somebody other than the owner approved it."
+                "A challenger replaces the champion when the paired interval of its gain on "
+                "the same rows lies above zero, and somebody other than the owner approved it."
             ),
             (
-                "A manual override stands beside the model's number, with a reason and two people's "
-                f"names, for at most {LONGEST_DAYS} days. Each assessment can be made again from its "
-                "record, byte for byte."
+                "A manual override stands beside the model's number, with a reason and two "
+                f"people's names, for at most {LONGEST_DAYS} days. Each assessment can be made "
+                "again from its record, byte for byte."
             ),
             f"The inventory has {len(inventory)} entries, {late} of them overdue for review."
             if inventory
@@ -371,6 +374,8 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 
 def _number(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_number(one) for one in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "" if value is None else str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -34,6 +34,16 @@ def log(tmp_path):
 
 
 @pytest.fixture
+def own_home(tmp_path):
+    """A TANDEM_HOME that no other test sees."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TANDEM_HOME", str(tmp_path / "home"))
+        load_settings.cache_clear()
+        yield
+    load_settings.cache_clear()
+
+
+@pytest.fixture
 def proposed(log, assessed):
     """A proposal on the real assessment."""
     return log.propose(
@@ -143,11 +153,9 @@ def test_an_edited_log_stops_everything(log, proposed, tmp_path):
 
 
 def test_the_next_assessment_shows_it_beside_the_models_number(
-    bundled_inputs, text_router, tmp_path, monkeypatch
+    bundled_inputs, text_router, tmp_path, own_home
 ):
     """The model's number stays; a replay shows the same although it has ended since."""
-    monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
-    load_settings.cache_clear()
     arguments = {
         "prices": bundled_inputs / "sp500.csv",
         "ticker": "SP500",
@@ -182,7 +190,6 @@ def test_the_next_assessment_shows_it_beside_the_models_number(
     assert second["score"] == first["score"]
     log.withdraw(one.override_id, by="C. Okafor", reason="The court reopened it.")
     assert replay(tmp_path / "second", router=text_router).identical
-    load_settings.cache_clear()
 
 
 @given(names=st.lists(st.text(min_size=1, max_size=12), min_size=2, max_size=2))
