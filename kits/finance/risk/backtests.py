@@ -28,6 +28,7 @@ __all__ = [
     "green_share",
     "independence",
     "kupiec",
+    "run_backtests",
     "traffic_light",
 ]
 
@@ -83,6 +84,29 @@ class TrafficLight:
     n_days: int
     cumulative_probability: float
     multiplier: float | None
+
+
+def run_backtests(
+    losses: Floats,
+    value_at_risk: Floats,
+    expected_shortfall: Floats,
+    *,
+    level: float,
+    seed: int = 0,
+) -> tuple[BacktestResult, ...]:
+    """Runs every test of this file, in the order in which a report lists them.
+
+    Raises:
+        TableError: See each test.
+    """
+    exceptions = exceptions_of(losses, value_at_risk)
+    return (
+        kupiec(exceptions, level=level),
+        independence(exceptions, level=level),
+        conditional_coverage(exceptions, level=level),
+        dynamic_quantile(exceptions, value_at_risk, level=level),
+        *acerbi_szekely(losses, value_at_risk, expected_shortfall, level=level, seed=seed),
+    )
 
 
 def exceptions_of(losses: Floats, value_at_risk: Floats) -> Flags:

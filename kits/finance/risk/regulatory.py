@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -167,10 +168,10 @@ def liquidity_scaled_es(es_by_horizon: Mapping[int, float]) -> float:
             found=f"horizons {sorted(es_by_horizon)}",
             remedy="Give ES by the horizons of MAR33.12.",
         )
-    total, shorter = 0.0, 0
-    for horizon in LIQUIDITY_HORIZONS_DAYS:
-        total += es_by_horizon.get(horizon, 0.0) ** 2 * (horizon - shorter) / BASE_HORIZON_DAYS
-        shorter = horizon
+    total, es = 0.0, 0.0
+    for shorter, horizon in reversed([*pairwise((0, *LIQUIDITY_HORIZONS_DAYS))]):
+        es = es_by_horizon.get(horizon, es)  # no factor of just this horizon: those beyond it
+        total += es**2 * (horizon - shorter) / BASE_HORIZON_DAYS
     return float(np.sqrt(total))
 
 
