@@ -11,6 +11,7 @@ from arch import arch_model
 
 from common.errors import TableError
 from kits.finance.markets.forecasters import (
+    MODELS,
     fit_garch,
     fit_har,
     forecast_volatility,
@@ -56,13 +57,14 @@ def test_har_finds_the_coefficients_of_a_simulated_har() -> None:
     assert fitted.residuals.std() == pytest.approx(0.5, rel=0.05)
 
 
-@pytest.mark.parametrize("model", ["har", "garch"])
+@pytest.mark.parametrize("model", sorted(MODELS))
 def test_quantiles_rise_and_equal_seeds_repeat(simulated: PriceHistory, model: str) -> None:
     first = forecast_volatility(simulated, model=model, horizon_days=10)
     again = forecast_volatility(simulated, model=model, horizon_days=10)
     assert first.daily_volatility_quantiles.shape == (10, 5)
     assert (np.diff(first.daily_volatility_quantiles, axis=1) >= 0).all()
     assert (np.diff(first.period_volatility_quantiles) > 0).all()
+    assert (first.expected_variance > 0).all()
     assert (first.daily_volatility_quantiles > 0).all()
     np.testing.assert_array_equal(
         first.daily_volatility_quantiles, again.daily_volatility_quantiles
@@ -79,6 +81,27 @@ def test_the_first_day_is_known_and_uncertainty_grows(simulated: PriceHistory) -
     )
 
 
+def test_a_fit_at_hand_is_taken_and_gives_the_same(simulated: PriceHistory) -> None:
+    fitted = fit_garch(simulated)
+    given = forecast_volatility(simulated, model="garch", horizon_days=5, fitted=fitted)
+    made = forecast_volatility(simulated, model="garch", horizon_days=5)
+    np.testing.assert_array_equal(
+        given.period_volatility_quantiles, made.period_volatility_quantiles
+    )
+
+
+@pytest.mark.parametrize("model", ["garch", "gjr", "garch-skewt", "ewma"])
+def test_the_paths_have_the_mean_that_the_closed_form_has(
+    simulated: PriceHistory, model: str
+) -> None:
+    """Within the error of 4,000 paths, for the variance and for the squared shocks."""
+    fitted = fit_garch(simulated, model=model)
+    paths = fitted.simulate(20, seed=2)
+    means = (paths.conditional_volatility**2).mean(axis=0)
+    np.testing.assert_allclose(means, fitted.expected_variance(20), rtol=0.08)
+    assert paths.variance.mean() == pytest.approx(fitted.expected_variance(20).mean(), rel=0.08)
+
+
 def test_both_models_agree_with_the_truth_in_the_long_run(simulated: PriceHistory) -> None:
     """Unconditional volatility is sqrt(omega / (1 - alpha - beta)) = 1.118% a day."""
     truth = 0.01 * np.sqrt(0.05 / (1 - 0.08 - 0.88))
@@ -93,7 +116,7 @@ def test_both_models_agree_with_the_truth_in_the_long_run(simulated: PriceHistor
         {"horizon_days": 0},
         {"quantile_levels": (0.5, 0.1)},
         {"quantile_levels": (0.0, 0.5)},
-        {"model": "egarch"},
+        {"model": "oracle"},
     ],
 )
 def test_model_horizon_and_levels_are_checked(simulated: PriceHistory, arguments: dict) -> None:
