@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from arch.data import sp500
 from benchmarks.finance_var import var
 from benchmarks.var_peers import PEERS, peer_quantiles
 from common.errors import MissingInputError
+from kits.finance.risk.methods import METHODS
 from kits.finance.risk.rolling import roll_tail_risk
 
 RETURNS = np.diff(np.log(sp500.load()["Adj Close"].to_numpy()))[:560]
@@ -30,6 +32,11 @@ def test_the_peers_agree_with_the_kits_own_methods() -> None:
         assert -peers[peer] == pytest.approx(100 * ours.value_at_risk, rel=tolerance)
 
 
+def test_the_configured_step_is_the_methods_own() -> None:
+    config = json.loads(Path("benchmarks/configs/finance.var.json").read_text(encoding="utf-8"))
+    assert config["level_step"] == METHODS[config["method"]].level_step
+
+
 def test_a_folder_without_the_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="arch_sp500"):
         var(tmp_path, quick=True)
@@ -39,7 +46,7 @@ def test_a_folder_without_the_data_is_refused(tmp_path: Path) -> None:
 def test_a_quick_run_gives_every_side_its_rows(tandem_data: Path) -> None:
     outcome = var(tandem_data, quick=True)
     names = {row.name for row in outcome.rows if row.metric == "Kupiec p"}
-    assert names == {*PEERS, "ours"}
+    assert names == {*PEERS, "ours, level fixed", "ours"}
     assert set(outcome.headlines) == {
         "kupiec_p",
         "conditional_coverage_p",

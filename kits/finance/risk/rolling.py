@@ -1,10 +1,9 @@
 """Rolling forecasts of VaR and ES, day by day, each from the returns before its day.
 
 Returns and losses are daily log returns in decimals; a loss is minus the return. Forecast t
-uses the `window_days` returns before day t. The filter's parameters are
-estimated anew every `refit_days` days, on the window that ends there; in between the
-recursion runs on with the parameters held, and the sample of residuals and its tail move
-day by day.
+uses the `window_days` returns before day t. The filter's parameters are estimated anew every
+`refit_days` days, on the window that ends there; in between the recursion runs on with the
+parameters held, and the sample of residuals and its tail move day by day.
 """
 
 from __future__ import annotations
@@ -21,7 +20,14 @@ from kits.finance.risk.methods import TailMethod, method_of
 from kits.finance.risk.residuals import residual_tails
 from kits.finance.risk.tails import EmpiricalTail, Tail, age_weights, require_level
 
-__all__ = ["RollingTail", "follow_exceptions", "roll_tail_risk"]
+__all__ = [
+    "Member",
+    "RollingFilters",
+    "RollingTail",
+    "follow_exceptions",
+    "roll_filters",
+    "roll_tail_risk",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,6 +65,46 @@ class RollingTail:
         return np.asarray(self.losses > self.value_at_risk)
 
 
+@dataclass(frozen=True, eq=False)
+class RollingFilters:
+    """A method's filters, estimated along the days; VaR and ES can be read at any level.
+
+    Args:
+        spec: The method.
+        window_days: Returns that a forecast uses.
+        losses: `(n,)`, minus the log return of each day.
+        members: One for each method whose VaR and ES are averaged.
+    """
+
+    spec: TailMethod
+    window_days: int
+    losses: Floats
+    members: tuple[Member, ...]
+
+    def tail_risk(self, *, level: float, level_step: float) -> RollingTail:
+        """Reads VaR and ES of every day.
+
+        Args:
+            level: Confidence level.
+            level_step: See `follow_exceptions`; 0 keeps the level.
+
+        Raises:
+            TableError: The level leaves too few losses beyond it.
+        """
+        require_level(level, self.window_days)
+        levels = _follow(self.members, self.losses, level, level_step)
+        var, es = np.mean([member.read(levels) for member in self.members], axis=0)
+        return RollingTail(
+            method=self.spec.name,
+            level=level,
+            losses=self.losses,
+            value_at_risk=var,
+            expected_shortfall=es,
+            n_refits=sum(member.n_refits for member in self.members),
+            n_kept=sum(member.n_kept for member in self.members),
+        )
+
+
 def roll_tail_risk(
     returns: Floats,
     *,
@@ -81,6 +127,21 @@ def roll_tail_risk(
             too few losses beyond it.
         ModelError: The first fit found no maximum; later ones keep the parameters before.
     """
+    step = method_of(method).level_step
+    require_level(level, window_days)
+    filters = roll_filters(returns, method=method, window_days=window_days, refit_days=refit_days)
+    return filters.tail_risk(level=level, level_step=step)
+
+
+def roll_filters(
+    returns: Floats, *, method: str, window_days: int = WINDOW_DAYS, refit_days: int = REFIT_DAYS
+) -> RollingFilters:
+    """Estimates a method's filters along the days; see `roll_tail_risk`.
+
+    Raises:
+        TableError: There is no day to forecast, or the method is unknown.
+        ModelError: The first fit found no maximum; later ones keep the parameters before.
+    """
     spec = method_of(method)
     n = len(returns) - window_days
     if n < 1 or window_days < 250 or refit_days < 1 or not np.isfinite(returns).all():
@@ -90,23 +151,11 @@ def roll_tail_risk(
             found=f"{len(returns)} returns, window {window_days}, refit after {refit_days}",
             remedy="Give a longer history, or a shorter window.",
         )
-    require_level(level, window_days)
-    members = [
-        _Member(method_of(name)).run(returns, window_days, refit_days)
+    members = tuple(
+        Member(method_of(name)).run(returns, window_days, refit_days)
         for name in spec.members or (method,)
-    ]
-    losses = -returns[window_days:]
-    levels = _follow(members, losses, level, spec.level_step)
-    var, es = np.mean([member.read(levels) for member in members], axis=0)
-    return RollingTail(
-        method=spec.name,
-        level=level,
-        losses=losses,
-        value_at_risk=var,
-        expected_shortfall=es,
-        n_refits=sum(member.n_refits for member in members),
-        n_kept=sum(member.n_kept for member in members),
     )
+    return RollingFilters(spec, window_days, -returns[window_days:], members)
 
 
 def follow_exceptions(
@@ -136,7 +185,7 @@ def follow_exceptions(
     return levels
 
 
-def _follow(members: Sequence[_Member], losses: Floats, level: float, step: float) -> Floats:
+def _follow(members: Sequence[Member], losses: Floats, level: float, step: float) -> Floats:
     if step == 0.0:
         return np.full(len(losses), level)
 
@@ -146,7 +195,7 @@ def _follow(members: Sequence[_Member], losses: Floats, level: float, step: floa
     return follow_exceptions(losses, value_at_risk, level=level, step=step)
 
 
-class _Member:
+class Member:
     """The forecasts of one filter: day t's loss is location + scale x (a loss of its tail)."""
 
     def __init__(self, spec: TailMethod) -> None:
@@ -158,7 +207,7 @@ class _Member:
         self.tails: list[Tail] = []
         self._filter: VolatilityFilter | None = None
 
-    def run(self, returns: Floats, window: int, refit_days: int) -> _Member:
+    def run(self, returns: Floats, window: int, refit_days: int) -> Member:
         """Forecasts every day after the first `window`, block by block, and returns itself."""
         for first in range(0, len(returns) - window, refit_days):
             last = min(first + refit_days, len(returns) - window)
