@@ -332,3 +332,27 @@ def test_the_file_beside_the_assessment_is_the_lineage(assessed):
     assert written["untraced"] == []
     assert set(PRINCIPLES) < set(written["principles"])
     assert written["sources"]["prices"]["n_rows"] == 1500
+
+
+def test_the_page_shows_figures_of_the_json_alone(assessed):
+    """Each rounded figure of report.html, quotations aside, is one of assessment.json's.
+
+    Those are recomputed from the inputs above; the page adds a sum and a difference.
+    """
+    written = json.loads((assessed / "assessment.json").read_text())
+    page = (assessed / "report.html").read_text(encoding="utf-8").split("Provenance</h2>")[0]
+    for element in ("style", "svg", "mark"):  # axes and quotations
+        page = re.sub(rf"<{element}\b.*?</{element}>", " ", page, flags=re.DOTALL)
+    texts = [value_at(written, p) for p in figure_pointers(written)]
+    values = [value for value in texts if not isinstance(value, str)]
+    words = " ".join(text for text in texts if isinstance(text, str))
+    values += [float(number) for number in re.findall(r"\d+\.\d+", words)]
+    total = written["baseline_log_odds"] + sum(r["contribution"] for r in written["reasons"])
+    values += [total, written["score"] - 100 * written["event_probability_prices_only"]]
+    values += [100 * value for value in values]
+    shown = re.findall(r"\d[\d,]*\.\d+", re.sub(r"<[^>]+>", " ", page))
+    assert len(shown) > 30
+    for number in shown:
+        digits = len(number.split(".")[1])
+        roundings = {f"{abs(value):,.{digits}f}" for value in values}
+        assert number in roundings, f"{number} is no figure of assessment.json"
