@@ -14,7 +14,7 @@ from kits.finance.markets.lhar import LHAR
 
 def market(n_days: int = 800, noise: float = 0.2) -> tuple[pd.Series, pd.DataFrame]:
     """A log-variance that rises by 0.1 for each percent that the day before lost."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     level, returns = np.zeros(n_days), np.zeros(n_days)
     for day in range(1, n_days):
         loss = min(returns[day - 1], 0.0)
