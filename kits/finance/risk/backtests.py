@@ -273,13 +273,16 @@ def acerbi_szekely(
     rng = np.random.default_rng(seed)
     floor = value_at_risk / expected_shortfall  # L / ES = floor + (1 - floor) excess, mean 1
     counts = rng.binomial(n, 1.0 - level, n_scenarios)
-    sums = np.array([_ratios(floor, int(k), tail_shape, rng).sum() for k in counts])
-    means = [_ratios(floor, x, tail_shape, rng).mean() for _ in range(n_scenarios)] if x else []
-    p1 = (1.0 + np.sum(1.0 - np.array(means) <= z1)) / (n_scenarios + 1.0) if x else 1.0
-    p2 = (1.0 + np.sum(1.0 - sums / expected <= z2)) / (n_scenarios + 1.0)
+    drawn = _ratios(floor, int(counts.sum()), tail_shape, rng)
+    scenario = np.repeat(np.arange(n_scenarios), counts)
+    sums = np.bincount(scenario, weights=drawn, minlength=n_scenarios)
+    p1, p2 = 1.0, _share_at_most(1.0 - sums / expected, z2)
+    if x:
+        drawn = _ratios(floor, n_scenarios * x, tail_shape, rng).reshape(n_scenarios, x)
+        p1 = _share_at_most(1.0 - drawn.mean(axis=1), z1)
     return (
-        BacktestResult("Acerbi-Szekely Z1", z1, float(p1), n, x, expected),
-        BacktestResult("Acerbi-Szekely Z2", z2, float(p2), n, x, expected),
+        BacktestResult("Acerbi-Szekely Z1", z1, p1, n, x, expected),
+        BacktestResult("Acerbi-Szekely Z2", z2, p2, n, x, expected),
     )
 
 
@@ -289,6 +292,11 @@ def _ratios(floor: Floats, count: int, xi: float, rng: np.random.Generator) -> F
     unit = rng.exponential(size=count)
     excess = unit if xi == 0 else (1.0 - xi) / xi * np.expm1(xi * unit)  # mean 1
     return np.asarray(at + (1.0 - at) * excess)
+
+
+def _share_at_most(simulated: Floats, observed: float) -> float:
+    """Returns the p value, the observed statistic counted among the simulated ones."""
+    return float((1.0 + np.sum(simulated <= observed)) / (len(simulated) + 1.0))
 
 
 def _zone(cumulative_probability: float) -> Zone:
