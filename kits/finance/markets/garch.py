@@ -17,7 +17,7 @@ import pandas as pd
 from sktime.forecasting.base import BaseForecaster
 
 from common.errors import TableError
-from kits.finance.markets.garch_fit import FittedGarch, fit_returns
+from kits.finance.markets.garch_fit import FittedGarch, filter_returns, fit_returns
 
 __all__ = ["EGARCH", "EWMA", "GARCH", "GJR"]
 
@@ -34,12 +34,13 @@ class _ConditionalVariance(BaseForecaster):  # type: ignore[misc]  # sktime ship
         "capability:pred_int": True,
         "capability:pred_int:insample": False,
         "capability:random_state": True,
+        "capability:update": True,
         "property:randomness": "derandomized",
         "requires-fh-in-fit": False,
         "y_inner_mtype": "pd.Series",
         "X_inner_mtype": "pd.DataFrame",
     }
-    _config: ClassVar[dict[str, Any]] = {"remember_data": True}  # an update fits again to all
+    _config: ClassVar[dict[str, Any]] = {"remember_data": False}  # the days are kept here
 
     def _model(self) -> str:
         """Returns the name in `kits.finance.markets.garch_fit.FORMS`."""
@@ -55,7 +56,27 @@ class _ConditionalVariance(BaseForecaster):  # type: ignore[misc]  # sktime ship
             TableError: The returns are all equal or not finite.
             ModelError: The optimiser found no maximum.
         """
-        returns = np.asarray(y, dtype=np.float64)
+        self._days = y
+        self.fitted_: FittedGarch = fit_returns(self._finite(), model=self._model())
+        return self
+
+    def _update(
+        self,
+        y: pd.Series,
+        X: Any = None,  # noqa: ARG002
+        update_params: bool = True,
+    ) -> _ConditionalVariance:
+        """Adds days; without `update_params` the recursion runs on with the old parameters."""
+        self._days = y.combine_first(self._days)
+        returns = self._finite()
+        if update_params:
+            self.fitted_ = fit_returns(returns, model=self._model())
+        else:
+            self.fitted_ = filter_returns(returns, self.fitted_)
+        return self
+
+    def _finite(self) -> Floats:
+        returns = np.asarray(self._days, dtype=np.float64)
         if not np.isfinite(returns).all():
             raise TableError(
                 "returns",
@@ -63,12 +84,11 @@ class _ConditionalVariance(BaseForecaster):  # type: ignore[misc]  # sktime ship
                 found=f"{int((~np.isfinite(returns)).sum())} that are not finite",
                 remedy="Drop these days or give the traded prices.",
             )
-        self.fitted_: FittedGarch = fit_returns(returns, model=self._model())
-        return self
+        return returns
 
     def _predict(self, fh: Any, X: Any) -> pd.Series:  # noqa: ARG002
         index = fh.to_absolute_index(self.cutoff)
-        return pd.Series(np.full(len(index), self.fitted_.mean), index=index, name=self._y.name)
+        return pd.Series(np.full(len(index), self.fitted_.mean), index=index, name=self._days.name)
 
     def _predict_var(self, fh: Any, X: Any = None, cov: bool = False) -> pd.DataFrame:  # noqa: ARG002
         steps = self._steps(fh)

@@ -30,7 +30,16 @@ from kits.finance.markets.paths import (
 from kits.finance.markets.prices import PriceHistory
 from kits.finance.markets.volatility import log_returns
 
-__all__ = ["EWMA_DECAY", "FORMS", "PERCENT", "FittedGarch", "GarchForm", "fit_garch", "fit_returns"]
+__all__ = [
+    "EWMA_DECAY",
+    "FORMS",
+    "PERCENT",
+    "FittedGarch",
+    "GarchForm",
+    "filter_returns",
+    "fit_garch",
+    "fit_returns",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -207,15 +216,35 @@ def fit_returns(returns: Floats, *, model: str) -> FittedGarch:
     if FORMS[model].volatility == "EWMA":
         return _ewma(returns)
     result = _optimum(PERCENT * returns, model)
+    return _of_result(result, model)
+
+
+def filter_returns(returns: Floats, fitted: FittedGarch) -> FittedGarch:
+    """Runs a fit's recursion over other returns, `(n,)` in decimals; nothing is fitted.
+
+    Raises:
+        TableError: All returns are equal.
+    """
+    if np.std(returns) == 0:
+        raise still_prices("equal returns on all days")
+    if FORMS[fitted.model].volatility == "EWMA":
+        return _ewma(returns)
+    described = _described(PERCENT * returns, fitted.model)
+    return _of_result(described.fix(list(fitted.parameters.values())), fitted.model)
+
+
+def _of_result(result: Any, model: str) -> FittedGarch:
+    """Returns what `arch` found or was told, in decimals."""
     ahead = result.forecast(horizon=1, reindex=False)
+    residuals = np.asarray(result.std_resid, dtype=np.float64)
     return FittedGarch(
         mean=float(result.params["mu"]) / PERCENT,
         next_volatility=float(np.sqrt(ahead.variance.to_numpy()[-1, 0])) / PERCENT,
-        standardized_residuals=np.asarray(result.std_resid, dtype=np.float64),
+        standardized_residuals=residuals,
         parameters={name: float(value) for name, value in result.params.items()},
         result=result,
         model=model,
-        log_likelihood=float(result.loglikelihood) + len(returns) * float(np.log(PERCENT)),
+        log_likelihood=float(result.loglikelihood) + len(residuals) * float(np.log(PERCENT)),
         largest_volatility=float(np.max(result.conditional_volatility)) / PERCENT,
     )
 

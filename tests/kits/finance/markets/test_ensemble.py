@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -46,7 +48,7 @@ def test_weights_sum_to_one_and_fall_with_the_loss(losses: dict) -> None:
     weights = inverse_loss_weights(losses)
     assert sum(weights.values()) == pytest.approx(1.0)
     ranked = sorted(losses, key=losses.__getitem__)
-    assert all(weights[a] >= weights[b] for a, b in zip(ranked, ranked[1:], strict=False))
+    assert all(weights[a] >= weights[b] for a, b in pairwise(ranked))
 
 
 @given(st.integers(1, 99))

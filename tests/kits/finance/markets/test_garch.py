@@ -131,6 +131,21 @@ def test_a_fit_that_percents_defeat_succeeds_at_variance_one() -> None:
         assert large.next_volatility == pytest.approx(500 * small.next_volatility, rel=0.02)
 
 
+def test_new_days_move_the_variance_and_leave_the_parameters(returns: pd.Series) -> None:
+    """An update without refitting is arch's recursion at the old parameters."""
+    fitted = GJR().fit(returns[:1400])
+    before = dict(fitted.fitted_.parameters)
+    fitted.update(returns[1400:], update_params=False)
+    assert fitted.fitted_.parameters == before
+    described = arch_model(100 * returns, mean="Constant", p=1, o=1, q=1, dist="t")
+    fixed = described.fix(list(before.values()))
+    theirs = fixed.forecast(horizon=1, reindex=False).variance.to_numpy()[-1, 0]
+    assert fitted.predict_var(fh=[1]).iloc[0, 0] == pytest.approx(theirs / 1e4)
+    whole = GJR().fit(returns)
+    fitted.update(returns[1499:], update_params=True)
+    assert fitted.fitted_.parameters == whole.fitted_.parameters
+
+
 def test_unusable_returns_and_names_are_refused(returns: pd.Series) -> None:
     with pytest.raises(TableError, match="prices that move"):
         GARCH().fit(pd.Series(np.zeros(500)))
