@@ -10,7 +10,9 @@ regime better than any one of them. What is reported comes from the days after, 
 Rows for each series and horizon: MSE and QLIKE of every side, their ratio to HAR's with a
 stationary-bootstrap interval (Politis and Romano 1994), and the two-sided Diebold-Mariano p of the
 difference to HAR. The floor is the mean of the last h days; the control is ours with its days dealt
-out anew.
+out anew. The insanity filter replaces forecasts outside the range of the fitted targets by their
+mean; at h = 5 and 22 that costs HAR dearly in autumn 2008, so ours is compared with HAR as it is
+without the filter, too.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ _PUBLISHED = {"AR": 0.651, "ARQ": 0.983}
 _SOURCE = "Bollerslev, Patton and Quaedvlieg 2016, corrected Table 2"
 _LOSSES = {"MSE": squared_error, "QLIKE": qlike_loss}
 _UNITS = {"MSE": "%^4", "QLIKE": "1"}
+_UNFILTERED = "HAR without filter"
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +184,7 @@ def _losses(
     horizon: int,
     config: Mapping[str, Any],
     *,
+    insanity_filter: bool = True,
     shuffle_seed: int | None = None,
 ) -> dict[str, Floats]:
     forecasts = model_forecasts(
@@ -189,6 +193,7 @@ def _losses(
         origins,
         horizon_days=horizon,
         training_pairs=config["training_pairs"],
+        insanity_filter=insanity_filter,
         shuffle_seed=shuffle_seed,
     )
     outcome = forward_mean(series.variance, horizon)[origins]
@@ -198,7 +203,7 @@ def _losses(
 def _sides(
     series: RealizedSeries, horizon: int, ours: str, implied: str, config: Mapping[str, Any]
 ) -> list[_Side]:
-    """Returns HAR first, then every other side that the series allows."""
+    """Returns HAR, HAR without the filter, then every other side that the series allows."""
     origins = origins_between(
         series,
         horizon,
@@ -219,12 +224,18 @@ def _sides(
         for name, role in roles.items()
         if can_run(MODELS[name], series)
     ]
+    unfiltered = []
+    for name, role in (("HAR", roles["HAR"]), (ours, roles[ours])):
+        losses = _losses(name, series, origins, horizon, config, insanity_filter=False)
+        unfiltered.append(_Side(f"{name} without filter", role, losses))
     outcome = forward_mean(series.variance, horizon)[origins]
     walk = random_walk(series, origins, horizon)
     floor = {metric: loss(outcome, walk) for metric, loss in _LOSSES.items()}
     shuffled = _losses(ours, series, origins, horizon, config, shuffle_seed=config["seed"])
     return [
-        *sides,
+        sides[0],
+        *unfiltered,
+        *sides[1:],
         _Side("random walk", "floor", floor),
         _Side(f"{ours}, days shuffled", "control", shuffled),
     ]
@@ -233,31 +244,43 @@ def _sides(
 def _rows(
     series: RealizedSeries, horizon: int, sides: Sequence[_Side], config: Mapping[str, Any]
 ) -> list[Row]:
-    har, *others = sides
     rows = [
         Row(side.name, series.name, f"{k} h={horizon}", float(side.losses[k].mean()), None, None,
             _UNITS[k], side.role)
         for side in sides
         for k in _LOSSES
     ]  # fmt: skip
-    for side in others:
-        for k in _LOSSES:
-            value, low, high = loss_ratio(
-                side.losses[k],
-                har.losses[k],
-                block_days=config["block_days"][str(horizon)],
-                draws=config["bootstrap_draws"],
-                seed=config["seed"],
-            )
-            metric = f"{k} over HAR h={horizon}"
-            rows.append(Row(side.name, series.name, metric, value, low, high, "1", side.role))
-            overlap = -(-horizon // config.get("every", 1))
-            test = diebold_mariano(side.losses[k], har.losses[k], horizon_days=overlap)
-            metric = f"Diebold-Mariano p of {k} h={horizon}"
-            rows.append(
-                Row(side.name, series.name, metric, test.p_value, None, None, "1", side.role,
-                    f"this run; statistic {test.statistic:.2f}, n = {test.n}, lags {test.lags}")
-            )  # fmt: skip
+    har, unfiltered, *others = sides
+    for side in (unfiltered, *others):
+        rows += _comparison(series, horizon, side, har, config)
+        if side.role == "ours":
+            rows += _comparison(series, horizon, side, unfiltered, config)
+    return rows
+
+
+def _comparison(
+    series: RealizedSeries, horizon: int, side: _Side, base: _Side, config: Mapping[str, Any]
+) -> list[Row]:
+    rows = []
+    overlap = -(-horizon // config.get("every", 1))
+    for k in _LOSSES:
+        value, low, high = loss_ratio(
+            side.losses[k],
+            base.losses[k],
+            block_days=config["block_days"][str(horizon)],
+            draws=config["bootstrap_draws"],
+            seed=config["seed"],
+        )
+        metric = f"{k} over {base.name} h={horizon}"
+        rows.append(Row(side.name, series.name, metric, value, low, high, "1", side.role))
+        if np.array_equal(side.losses[k], base.losses[k]):
+            continue  # no day was filtered: there is nothing to test
+        test = diebold_mariano(side.losses[k], base.losses[k], horizon_days=overlap)
+        metric = f"Diebold-Mariano p of {metric}"
+        source = f"this run; statistic {test.statistic:.2f}, n = {test.n}, lags {test.lags}"
+        rows.append(
+            Row(side.name, series.name, metric, test.p_value, None, None, "1", side.role, source)
+        )
     return rows
 
 
@@ -282,7 +305,7 @@ def _headlines(
         for h in config["horizons_days"]
     }
     found["qlike_ratio_h1"] = _value(rows, ours, series, "QLIKE over HAR h=1")
-    found["dm_p_h1"] = _value(rows, ours, series, "Diebold-Mariano p of MSE h=1")
+    found["dm_p_h1"] = _value(rows, ours, series, "Diebold-Mariano p of MSE over HAR h=1")
     return found
 
 
@@ -300,12 +323,14 @@ def _verdict(
     for h in config["horizons_days"]:
         for k in _LOSSES:
             ratio = _value(rows, ours, series, f"{k} over HAR h={h}")
-            p = _value(rows, ours, series, f"Diebold-Mariano p of {k} h={h}")
+            p = _value(rows, ours, series, f"Diebold-Mariano p of {k} over HAR h={h}")
+            plain = _value(rows, ours, series, f"{k} over {_UNFILTERED} h={h}")
             reached &= ratio <= config["target_ratio"] and p < config["target_p"]
-            parts.append(f"{k} h={h} {ratio:.3f} (p {p:.3f})")
+            parts.append(f"{k} h={h} {ratio:.3f} (p {p:.3g}; {plain:.3f})")
     note = (
         f"AR {headlines['ar']:.3f}, ARQ {headlines['arq']:.3f}; {ours}, chosen before "
-        f"{config['choose_until']}, over HAR after it on the {series}: {', '.join(parts)}."
+        f"{config['choose_until']}, over HAR after it on the {series} (last figure: over HAR "
+        f"without the insanity filter): {', '.join(parts)}."
     )
     if not reproduced:
         return "contradicted", note

@@ -86,6 +86,7 @@ def model_forecasts(
     *,
     horizon_days: int,
     training_pairs: int,
+    insanity_filter: bool = True,
     shuffle_seed: int | None = None,
 ) -> Floats:
     """Returns the forecast of the mean variance of the next days from each origin, `(n,)`.
@@ -96,6 +97,8 @@ def model_forecasts(
         origins: `(n,)`, positions of days.
         horizon_days: Days ahead.
         training_pairs: In each window.
+        insanity_filter: See `filter_insane`. Without it forecasts are kept above the smallest
+            variance before the first origin, so that none is negative.
         shuffle_seed: Deals the days' regressors out anew, for the control.
     """
     members = []
@@ -114,9 +117,14 @@ def model_forecasts(
                 training_pairs=training_pairs,
                 logs=model.logs,
                 estimation=model.estimation,
+                insanity_filter=insanity_filter,
             )
         )
-    return np.asarray(np.mean(members, axis=0), dtype=np.float64)
+    forecasts = np.asarray(np.mean(members, axis=0), dtype=np.float64)
+    if insanity_filter:
+        return forecasts
+    floor = series.variance[: int(origins.min())].min()
+    return np.asarray(np.maximum(forecasts, floor), dtype=np.float64)
 
 
 def random_walk(series: RealizedSeries, origins: npt.NDArray[np.intp], horizon_days: int) -> Floats:
