@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 __all__ = ["FrozenLinear", "frozen_product", "quicken_frozen", "restore_frozen", "takes_onednn"]
 
+_ROWS = 16
+
 
 def quicken_frozen(model: nn.Module) -> int:
     """Gives the frozen linear layers of `model` the faster pass, in place.
@@ -80,13 +82,23 @@ def takes_onednn(x: Tensor, weight: Tensor) -> bool:
 def frozen_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Returns x W^T + b through oneDNN, without a gradient.
 
+    oneDNN compiles a kernel for every number of rows that it meets and keeps a thousand of
+    them; a server's batches have any number. The rows are filled up with zeros to a
+    multiple of 16, so that there are few kernels and its memory stays level.
+
     Args:
         x: `(..., in_features)`, float32 on the CPU.
         weight: `(out_features, in_features)`; a transposed view will do.
         bias: `(out_features,)`.
     """
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return product
+    rows = x.reshape(-1, x.shape[-1])
+    blank = -len(rows) % _ROWS
+    if blank:
+        rows = nn.functional.pad(rows, (0, 0, 0, blank))
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    if blank:
+        product = product[:-blank]
+    return product.view(*x.shape[:-1], weight.shape[0])
 
 
 class _FrozenProduct(torch.autograd.Function):

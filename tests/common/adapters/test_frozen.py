@@ -80,3 +80,24 @@ def test_other_types_compute_as_before() -> None:
 def test_another_processor_keeps_torchs_products(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frozen, "_on_amd", lambda: False)
     assert quicken_frozen(network()) == 0
+
+
+def test_any_number_of_rows_is_filled_up_to_few_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN keeps a kernel for each number of rows: a server's memory grew with them."""
+    seen: set[int] = set()
+    pad = nn.functional.pad
+
+    def watched(rows: torch.Tensor, fill: tuple[int, ...]) -> torch.Tensor:
+        filled = pad(rows, fill)
+        seen.add(len(filled))
+        return filled
+
+    monkeypatch.setattr(nn.functional, "pad", watched)
+    layer = network()[0]
+    for n_rows in range(40):
+        x = torch.randn(n_rows, 24)
+        expected = layer(x)
+        layer.__class__ = FrozenLinear
+        torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-6)
+        layer.__class__ = nn.Linear
+    assert seen == {16, 32, 48}
