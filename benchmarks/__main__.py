@@ -21,7 +21,9 @@ from benchmarks.suite import RESULTS, Outcome, Row, write_outcome
 # Name -> module and function; each is imported when it runs, so that listing is light.
 BENCHMARKS = {
     "finance.credit": "benchmarks.finance_credit:credit",
+    "finance.filings": "benchmarks.finance_filings:filings",
     "finance.realized": "benchmarks.finance_realized:realized",
+    "finance.speed": "benchmarks.finance_speed:speed",
     "finance.var": "benchmarks.finance_var:var",
     "serving.adapters": "benchmarks.serving_adapters:adapters",
     "serving.faults": "benchmarks.serving_faults:faults",

@@ -7,7 +7,6 @@ there into `source`. Nothing here knows which form a document is on.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import re
 from bisect import bisect_left, bisect_right
@@ -17,33 +16,34 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from common.errors import DocumentError, MissingInputError, SectionNotFoundError
+from common.errors import DocumentError, SectionNotFoundError
+from kits.finance.disclosures.decoding import decode, read_bytes
+from kits.finance.disclosures.pdf import looks_like_pdf, read_pdf
 from kits.finance.disclosures.rendering import Segment, render_html
 from kits.finance.disclosures.sentences import sentence_spans
+from kits.finance.disclosures.submission import (
+    Submission,
+    SubmissionHeader,
+    looks_like_submission,
+    read_submission,
+)
 
-__all__ = ["Disclosure", "Document", "Section", "Sentence", "read_document", "split_sentences"]
+__all__ = [
+    "Disclosure",
+    "Document",
+    "Form",
+    "ItemState",
+    "ItemStatus",
+    "Section",
+    "Sentence",
+    "read_document",
+    "split_sentences",
+]
 
 _HTML = re.compile(r"<(?:!doctype\s+html|html|body|div|p|br|font|ix:header)\b", re.IGNORECASE)
-_DECLARED = re.compile(
-    rb"""<\?xml[^>]*encoding=["']([\w.-]+)|charset=["']?([\w.-]+)""", re.IGNORECASE
-)
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-_FOREIGN = (
-    (b"%PDF", "a PDF", "Export it as HTML or plain text, or download the filing's .htm file."),
-    (b"\x1f\x8b", "a gzip archive", "Decompress it first (gunzip)."),
-    (b"PK\x03\x04", "a ZIP archive or an Office file", "Unpack it, or save it as HTML or text."),
-    (b"\xd0\xcf\x11\xe0", "an old Office file", "Save it as HTML or plain text."),
-    (b"{\\rtf", "a rich text file", "Save it as HTML or plain text."),
-    (b"\x89PNG", "a PNG picture", "Give the filing itself, as HTML or plain text."),
-    (b"\xff\xd8\xff", "a JPEG picture", "Give the filing itself, as HTML or plain text."),
-    (b"GIF8", "a GIF picture", "Give the filing itself, as HTML or plain text."),
-)
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
-_MOST_CONTROL = 0.001  # share of control characters in a text, a stray one apart
+
+Form = Literal["10-K", "10-Q", "8-K", "20-F", "transcript"]
+ItemState = Literal["complete", "by_reference", "omitted", "incomplete", "absent"]
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,32 @@ class Document:
     """A disclosure as read: the decoded file, and the text a reader sees.
 
     Args:
-        source: The decoded file, line ends kept.
-        text: What a reader sees; equal to `source` for plain text.
-        kind: "html" or "text".
+        source: The decoded file, line ends kept; of a PDF its extracted text.
+        text: What a reader sees: of a full submission, its main document alone.
+        kind: "html", "text" or "pdf".
         digest: sha256 of the file's bytes, 64 hex digits.
-        segments: For HTML, how spans of `text` stand in `source`; empty for plain text.
+        segments: How spans of `text` stand in `source`; empty where both are equal.
+        main: Where the main document stands in `source`; None where it is all of it.
+        submission: Header and documents, where the file is a full submission.
     """
 
     source: str = field(repr=False)
     text: str = field(repr=False)
-    kind: Literal["html", "text"]
+    kind: Literal["html", "text", "pdf"]
     digest: str
     segments: tuple[Segment, ...] = field(default=(), repr=False)
+    main: tuple[int, int] | None = None
+    submission: Submission | None = field(default=None, repr=False)
+
+    @property
+    def main_source(self) -> str:
+        """The part of `source` that `text` was made from."""
+        return self.source if self.main is None else self.source[slice(*self.main)]
+
+    @property
+    def header(self) -> SubmissionHeader | None:
+        """EDGAR's header, where the file has one."""
+        return self.submission.header if self.submission else None
 
     def source_span(self, start: int, end: int) -> tuple[int, int]:
         """Returns where `text[start:end]` stands in `source`, as `(start, end)`.
@@ -70,7 +84,7 @@ class Document:
         The span may hold tags and entities between the words. An empty or blank span of
         separators that no source character stands for comes back as an empty span.
         """
-        if self.kind == "text":
+        if not self.segments:
             return start, end
         first = bisect_right(self._ends, start)
         last = bisect_left(self._starts, end) - 1
@@ -96,7 +110,8 @@ class Section:
     """A part of a document: `document.text[start:end]`, heading included.
 
     Args:
-        key: "item_1a" (10-K), "part_2_item_1a" (10-Q), "remarks", "questions" or "call".
+        key: "item_1a" (10-K, 20-F), "part_2_item_1a" (10-Q), "item_2_02" (8-K), "remarks",
+            "questions" or "call".
         title: The heading in words, such as "Item 1A. Risk Factors".
     """
 
@@ -122,6 +137,27 @@ class Sentence:
 
 
 @dataclass(frozen=True)
+class ItemStatus:
+    """What became of one item of a form.
+
+    Args:
+        key: The section's key.
+        name: "Item 1A", or "Part II, Item 1A" in a 10-Q.
+        state: "complete"; "by_reference" (the item points to another document); "omitted"
+            (it says that it need not be given); "incomplete" (it is there, and is withheld);
+            "absent" (it is not there). Only the first three have a section.
+        reason: Why; empty for a complete item of which there is nothing to say.
+        n_words: Words found, heading included; 0 where it is absent.
+    """
+
+    key: str
+    name: str
+    state: ItemState
+    reason: str
+    n_words: int
+
+
+@dataclass(frozen=True)
 class Disclosure:
     """A document on a known form, with the sections that were found whole.
 
@@ -129,22 +165,26 @@ class Disclosure:
         sections: In the order of the document; they never overlap.
         notes: What a reader should know about how the sections were found.
         withheld: Section key to the reason why it is not among `sections`.
+        items: What became of each item of the form, in its order; empty for a call.
+        joint: Key of an item that is given together with another, to the key of the other.
     """
 
     document: Document
-    form: Literal["10-K", "10-Q", "transcript"]
+    form: Form
     sections: tuple[Section, ...]
     notes: tuple[str, ...] = ()
     withheld: Mapping[str, str] = field(default_factory=dict)
+    items: tuple[ItemStatus, ...] = ()
+    joint: Mapping[str, str] = field(default_factory=dict)
 
     def section(self, key: str) -> Section:
-        """Returns the section named `key`, whole.
+        """Returns the section named `key`, whole; of a joint item, the section of both.
 
         Raises:
             SectionNotFoundError: It is absent, or it was found and may be incomplete.
         """
         for section in self.sections:
-            if section.key == key:
+            if section.key == self.joint.get(key, key):
                 return section
         there = ", ".join(section.key for section in self.sections) or "no section"
         raise SectionNotFoundError(
@@ -154,37 +194,61 @@ class Disclosure:
             remedy="Give the complete filing as published, or name one of the sections found.",
         )
 
+    def item(self, key: str) -> ItemStatus:
+        """Returns what became of an item.
+
+        Raises:
+            SectionNotFoundError: The form has no such item.
+        """
+        for status in self.items:
+            if status.key == key:
+                return status
+        raise SectionNotFoundError(
+            f"item {key} of a {self.form}",
+            expected="an item of the form",
+            found="none of that key",
+            remedy="Name one of `Disclosure.items`.",
+        )
+
 
 def read_document(path: Path) -> Document:
-    """Reads an HTML or plain-text file.
+    """Reads an HTML page, plain text, a full-submission text file or a PDF.
 
     The encoding is the declared one, else UTF-8, else CP1252, each strictly.
 
     Raises:
         MissingInputError: There is no such file.
-        DocumentError: It is empty, binary, undecodable, or shows no text.
+        DocumentError: It is empty, binary, undecodable, cut off, or shows no text.
+        MissingExtraError: It is a PDF and nothing here can read one.
     """
-    if not path.is_file():
-        raise MissingInputError(
-            "disclosure",
-            expected="a file",
-            found="a folder" if path.is_dir() else "nothing at the given path",
-            remedy="Give the path of a 10-K, 10-Q or earnings call as HTML or plain text.",
-        )
-    content = path.read_bytes()
-    _refuse_binary(content)
-    source = _decode(content)
-    kind: Literal["html", "text"] = "html" if _HTML.search(source) else "text"
-    text, segments = render_html(source) if kind == "html" else (source, ())
+    content = read_bytes(path)
+    digest = hashlib.sha256(content).hexdigest()
+    if looks_like_pdf(content):
+        text = read_pdf(content)
+        return Document(source=text, text=text, kind="pdf", digest=digest)
+    source = decode(content)
+    submission = read_submission(source) if looks_like_submission(source) else None
+    main = (submission.main.start, submission.main.end) if submission else None
+    body = source[slice(*main)] if main else source
+    kind: Literal["html", "text"] = "html" if _HTML.search(body) else "text"
+    text, segments = render_html(body) if kind == "html" else (body, ())
     if not text.strip():
         raise DocumentError(
             "disclosure",
             expected="text to read",
-            found="an empty document" if not content.strip() else "a page that shows no text",
+            found="an empty document" if not body.strip() else "a page that shows no text",
             remedy="Check that the file was saved or downloaded completely.",
         )
-    digest = hashlib.sha256(content).hexdigest()
-    return Document(source=source, text=text, kind=kind, digest=digest, segments=segments)
+    if main:
+        segments = _moved(segments or (Segment(0, len(body), 0, len(body)),), main[0])
+    return Document(source, text, kind, digest, segments, main, submission)
+
+
+def _moved(segments: tuple[Segment, ...], by: int) -> tuple[Segment, ...]:
+    return tuple(
+        Segment(one.text_start, one.text_end, one.source_start + by, one.source_end + by)
+        for one in segments
+    )
 
 
 def split_sentences(document: Document, section: Section) -> tuple[Sentence, ...]:
@@ -193,7 +257,7 @@ def split_sentences(document: Document, section: Section) -> tuple[Sentence, ...
     Every character of the section that is not white space lies in exactly one sentence.
     """
     spans = sentence_spans(
-        document.text, section.start, section.end, lines_may_wrap=document.kind == "text"
+        document.text, section.start, section.end, lines_may_wrap=document.kind != "html"
     )
     return tuple(
         Sentence(text=document.text[start:end], start=start, end=end, section=section.key)
@@ -207,38 +271,3 @@ def _into(segment: Segment, position: int) -> tuple[int, int]:
         return segment.source_start, segment.source_end
     offset = segment.source_start + position - segment.text_start
     return offset, offset + 1
-
-
-def _refuse_binary(content: bytes) -> None:
-    for magic, found, remedy in _FOREIGN:
-        if content.startswith(magic):
-            raise DocumentError("disclosure", expected="HTML or text", found=found, remedy=remedy)
-
-
-def _decode(content: bytes) -> str:
-    for encoding in _encodings(content):
-        try:
-            text = content.decode(encoding)
-        except (UnicodeDecodeError, LookupError):
-            continue
-        if "\0" not in text and len(_CONTROL.findall(text)) <= _MOST_CONTROL * len(text):
-            return text
-    raise DocumentError(
-        "disclosure",
-        expected="text in its declared encoding, UTF-8 or CP1252",
-        found="bytes that none of these can decode as text",
-        remedy="Save the document as UTF-8, or check that it is not a binary file.",
-    )
-
-
-def _encodings(content: bytes) -> list[str]:
-    for bom, encoding in _BOMS:
-        if content.startswith(bom):
-            return [encoding]
-    declared = _DECLARED.search(content[:4096])
-    name = (declared[1] or declared[2]).decode("ascii") if declared else ""
-    # a declaration that was read as ASCII cannot be of a wider encoding
-    wide = name.lower().startswith(("utf-16", "utf-32", "ucs", "utf-7"))
-    # ASCII and Latin-1 labels mean CP1252 in practice (WHATWG Encoding Standard, 4.2)
-    narrow = name.lower().replace("_", "-") in ("ascii", "us-ascii", "iso-8859-1", "latin1")
-    return [*([name] if name and not (wide or narrow) else []), "utf-8", "cp1252"]

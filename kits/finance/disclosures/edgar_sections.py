@@ -19,7 +19,7 @@ from functools import cache, cached_property
 from threading import RLock
 from typing import Any
 
-from kits.finance.disclosures.items import FilingForm, item_named
+from kits.finance.disclosures.forms import FilingForm, item_named
 
 __all__ = ["EdgarSection", "WordIndex", "read_edgar_sections"]
 
@@ -28,6 +28,7 @@ _EDGE_WORDS = 8  # this many words at either end find a section in our text
 _PARTS = {"I": 1, "II": 2, "III": 3, "IV": 4}
 # edgartools names sections that it found by their captions alone
 _BY_CAPTION = {"business": "1", "risk_factors": "1A", "properties": "2", "mda": "7"}
+_SHORTENED = re.compile(r"[1-9]\d{2}")  # "801" is its name for Item 8.01
 _LOCK = RLock()
 
 
@@ -57,6 +58,15 @@ class WordIndex:
     def count(self, start: int, end: int) -> int:
         """Returns how many words begin in `text[start:end]`."""
         return bisect_left(self._starts, end) - bisect_left(self._starts, start)
+
+    def begins(self, start: int, words: tuple[str, ...]) -> bool:
+        """Whether the text goes on from `start` with the first few of `words`."""
+        head = words[:_EDGE_WORDS]
+        first = bisect_left(self._starts, start)
+        lowered = self._text.lower()
+        return bool(head) and head == tuple(
+            lowered[begin:end] for begin, end in self._spans[first : first + len(head)]
+        )
 
     def find(self, words: tuple[str, ...]) -> tuple[int, int] | None:
         """Returns the span between the first and the last few of `words`, if both occur.
@@ -114,6 +124,8 @@ def read_edgar_sections(
 def _translated(found: Mapping[str, Any], form: FilingForm) -> Iterator[tuple[str, EdgarSection]]:
     for name, section in found.items():
         number = section.item or _BY_CAPTION.get(name)
+        if form == "8-K" and number and _SHORTENED.fullmatch(number):
+            number = f"{number[0]}.{number[1:]}"
         item = item_named(form, _PARTS.get(section.part or ""), number) if number else None
         if item is not None:
             yield item.key, EdgarSection(item.key, tuple(_WORD.findall(section.text().lower())))

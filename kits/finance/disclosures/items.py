@@ -1,8 +1,4 @@
-"""Finds the item headings of a 10-K or 10-Q in its text, contents tables left aside.
-
-The items, their order and their captions are those of Form 10-K (SEC 1673) and Form 10-Q
-(SEC 1296), with the captions that earlier editions of the forms prescribed.
-"""
+"""Finds the item headings of a 10-K, 10-Q or 20-F in its text, contents tables left aside."""
 
 from __future__ import annotations
 
@@ -10,78 +6,27 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Literal, NamedTuple
 
-__all__ = ["ITEMS", "FilingForm", "Heading", "Item", "find_headings", "item_named"]
+from kits.finance.disclosures.forms import ITEMS, FilingForm, Item
 
-FilingForm = Literal["10-K", "10-Q"]
-
-
-class Item(NamedTuple):
-    """An item of a form: its section key, its number, and a pattern of its captions."""
-
-    key: str
-    part: int
-    number: str
-    caption: re.Pattern[str]
+__all__ = ["ContentsEntry", "Heading", "find_contents", "find_headings", "only_points"]
 
 
-def _item(part: int, number: str, caption: str, *, key: str | None = None) -> Item:
-    pattern = rf"(?:(?:{caption})|\W*(?:removed|reserved|intentionally omitted|omitted)\b)"
-    key = key or f"part_{part}_item_{number.lower()}"
-    return Item(key, part, number, re.compile(pattern, re.IGNORECASE))
+def _label(letters: str, between: str = "") -> re.Pattern[str]:
+    return re.compile(
+        r"^[ \t]*(?:part[ \t]+[IV]+[ \t]*[,.:;\-–—]*[ \t]*)?"
+        r"items?[ \t\xa0]*(?P<number>\d{1,2})"
+        rf"(?P<letter>{between}\(?[{letters}]\)?(?![A-Z])|[ \t](?-i:[{letters}])(?=[.:)\t-]))?"
+        r"(?:[ \t]*(?:and|&)[ \t]*(?:items?[ \t]*)?2)?(?![\w(])[ \t.:|\-–—)]*",
+        re.IGNORECASE | re.MULTILINE,
+    )
 
 
-def _item_10k(part: int, number: str, caption: str) -> Item:
-    return _item(part, number, caption, key=f"item_{number.lower()}")
-
-
-ITEMS: dict[FilingForm, tuple[Item, ...]] = {
-    "10-K": (
-        _item_10k(1, "1", r"(?:description of )?(?:the |our )?(?:company.?s )?business"),
-        _item_10k(1, "1A", r"risk factors?"),
-        _item_10k(1, "1B", r"unresolved (?:sec )?staff comments?"),
-        _item_10k(1, "1C", r"cyber ?security"),
-        _item_10k(1, "2", r"(?:description of )?(?:our )?propert"),
-        _item_10k(1, "3", r"legal (?:proceedings?|matters)|litigation"),
-        _item_10k(1, "4", r"submission (?:of|or) matters|mine safety"),
-        _item_10k(2, "5", r"market (?:for|price|information)|common (?:stock|equity)"),
-        _item_10k(2, "6", r"(?:consolidated )?selected|(?:five|six|ten).year"),
-        _item_10k(2, "7", r"management\W{0,2}s? discussion"),
-        _item_10k(2, "7A", r"quantit|qualit|(?:disclosures? about )?market risk"),
-        _item_10k(2, "8", r"(?:consolidated )?financial statements|index to (?:consolidated )?fin"),
-        _item_10k(2, "9", r"(?:changes in|changes and|disagreements)"),
-        _item_10k(2, "9A", r"(?:evaluation of )?(?:disclosure )?controls"),
-        _item_10k(2, "9B", r"other information"),
-        _item_10k(2, "9C", r"disclosures? regarding foreign"),
-        _item_10k(3, "10", r"directors|executive officers"),
-        _item_10k(3, "11", r"executive compensation|compensation|management remuneration"),
-        _item_10k(3, "12", r"(?:security|stock|share) ?ownership|ownership of"),
-        _item_10k(3, "13", r"certain (?:relationships|transactions)|relationships"),
-        _item_10k(3, "14", r"principal account|controls and|exhibits?|fees"),
-        _item_10k(4, "15", r"exhibits?|(?:consolidated )?financial statement|principal account"),
-        _item_10k(4, "16", r"form 10-k summary|summary|exhibits?"),
-    ),
-    "10-Q": (
-        _item(1, "1", r"(?:[\w]+ ){0,4}financial (?:statements?|information)"),
-        _item(1, "2", r"management\W{0,2}s? discussion"),
-        _item(1, "3", r"quantitative|qualitative|disclosures? about market risk"),
-        _item(1, "4", r"(?:evaluation of )?(?:disclosure )?controls"),
-        _item(2, "1", r"legal (?:proceedings?|matters)|litigation"),
-        _item(2, "1A", r"risk factors?"),
-        _item(2, "2", r"unregistered sale|changes in securit|(?:issuer )?(?:purchases|repurch)"),
-        _item(2, "3", r"defaults?"),
-        _item(2, "4", r"mine safety|submission (?:of|or) matters"),
-        _item(2, "5", r"other (?:information|matters)"),
-        _item(2, "6", r"exhibits?"),
-    ),
-}  # fmt: skip
-
-_LABEL = re.compile(
-    r"^[ \t]*(?:part[ \t]+[IV]+[ \t]*[,.:;\-–—]*[ \t]*)?"
-    r"items?[ \t\xa0]*(?P<number>\d{1,2})"
-    r"(?P<letter>\(?[A-C]\)?(?![A-Z])|[ \t](?-i:[A-C])(?=[.:)\t-]))?"
-    r"(?:[ \t]*(?:and|&)[ \t]*(?:items?[ \t]*)?2)?(?![\w(])[ \t.:|\-–—)]*",
+_DOMESTIC = _label("A-C")
+_FOREIGN = _label("A-K", r"\.?")
+# Form 20-F's risk factors are the last part of Item 3, often headed by its letter alone
+_RISKS_20F = re.compile(
+    r"^[ \t]*(?P<number>3?)[ \t.]*\(?(?P<letter>D)[.)][ \t]*(?=risk factors)",
     re.IGNORECASE | re.MULTILINE,
 )
 _CONTINUED = re.compile(r"\bcontinued\b|\(cont", re.IGNORECASE)
@@ -97,7 +42,7 @@ _CLOSED = frozenset(
 )
 _LEADS_ON = re.compile(
     r"\b(?:see|in|under|and|the|of|to|with|or|by|at|also|from|our|this|caption|entitled|titled|"
-    r"heading|captions|headings|section)\W*\Z|[,“(]\Z",
+    r"heading|captions|headings|section)[^\w.!?]*\Z|[,“(]\Z",
     re.IGNORECASE,
 )
 _PAGE_NUMBER = re.compile(r"[\s.]\d{1,3}(?:[ \t]*[-–,][ \t]*\d{1,3})*[ \t]*\Z")
@@ -128,12 +73,13 @@ class Heading:
     rivals: tuple[int, ...] = ()
 
 
-def item_named(form: FilingForm, part: int | None, number: str) -> Item | None:
-    """Returns the item of `form` with this number; `part` decides between equal numbers."""
-    found = [item for item in ITEMS[form] if item.number == number.upper()]
-    if form == "10-Q" and part is not None:
-        found = [item for item in found if item.part == part]
-    return found[0] if len(found) == 1 else None
+@dataclass(frozen=True)
+class ContentsEntry:
+    """What a contents table says of an item: where its row begins, and its page if given."""
+
+    item: Item
+    start: int
+    page: int | None
 
 
 def find_headings(text: str, form: FilingForm) -> tuple[Heading, ...]:
@@ -148,14 +94,38 @@ def find_headings(text: str, form: FilingForm) -> tuple[Heading, ...]:
     return _best_chain([reading for reading in readings if reading.start not in contents])
 
 
+def find_contents(text: str, form: FilingForm) -> dict[str, ContentsEntry]:
+    """Returns the rows of the filing's contents table, by section key.
+
+    An index that stands in place of item headings is read as a contents table too.
+    """
+    readings = list(_readings(text, form))
+    contents = _contents(text, readings)
+    entries: dict[str, ContentsEntry] = {}
+    for reading in readings:
+        if reading.start in contents and reading.named:
+            page = _page_number(text, reading.start)
+            entries.setdefault(reading.item.key, ContentsEntry(reading.item, reading.start, page))
+    return entries
+
+
+def only_points(text: str, start: int, item: Item, form: FilingForm) -> bool:
+    """Whether an item's name at the start of a line opens a sentence that points at the item."""
+    label = next((one for one in _labels(text, form) if one.end() > start), None)
+    if label is None or label.start() > start:
+        return False
+    rest = text[label.end() : _line_end(text, label.end())]
+    return bool(rest.strip()) and not _captioned(item, rest) and not _may_be_heading(rest)
+
+
 def _readings(text: str, form: FilingForm) -> Iterator[Heading]:
     """Yields every heading-like line once for each item that it can stand for."""
-    for label in _LABEL.finditer(text):
+    for label in _labels(text, form):
         line_end = _line_end(text, label.end())
         rest = text[label.end() : line_end]
         if _CONTINUED.search(rest[:80]) or _LEADS_ON.search(_line_before(text, label.start())):
             continue
-        number = (label["number"] + (label["letter"] or "").strip("() \t")).upper()
+        number = ((label["number"] or "3") + (label["letter"] or "").strip("(). \t")).upper()
         caption, end = (rest, line_end) if rest.strip() else _next_line(text, line_end)
         start = label.start() + len(label.group()) - len(label.group().lstrip())
         of_number = [(r, item) for r, item in enumerate(ITEMS[form]) if item.number == number]
@@ -164,6 +134,14 @@ def _readings(text: str, form: FilingForm) -> Iterator[Heading]:
             yield from (Heading(item, r, start, end, named=True) for r, item in named)
         elif _may_be_heading(rest):
             yield from (Heading(item, r, start, line_end, named=False) for r, item in of_number)
+
+
+def _labels(text: str, form: FilingForm) -> Iterator[re.Match[str]]:
+    if form != "20-F":
+        yield from _DOMESTIC.finditer(text)
+        return
+    found = [*_FOREIGN.finditer(text), *_RISKS_20F.finditer(text)]
+    yield from sorted(found, key=lambda label: label.start())
 
 
 def _captioned(item: Item, caption: str) -> bool:
@@ -218,9 +196,16 @@ def _is_close(text: str, end: int, start: int) -> bool:
 
 
 def _has_page_number(text: str, start: int) -> bool:
+    return _page_number(text, start) is not None
+
+
+def _page_number(text: str, start: int) -> int | None:
+    """Returns the first page that a contents row gives, on its line or the next."""
     end = _line_end(text, start)
     following, _ = _next_line(text, end)
-    return bool(_PAGE_NUMBER.search(text[start + 8 : end]) or _BARE_NUMBER.match(following))
+    found = _PAGE_NUMBER.search(text[start + 8 : end]) or _BARE_NUMBER.match(following)
+    digits = re.search(r"\d+", found.group()) if found else None
+    return int(digits.group()) if digits else None
 
 
 def _best_chain(readings: list[Heading]) -> tuple[Heading, ...]:

@@ -73,7 +73,7 @@ def test_encodings_are_declared_or_utf_8_or_cp1252(
         (b"", "an empty document"),
         (b" \n\t ", "an empty document"),
         (b"<html><script>x</script></html>", "shows no text"),
-        (b"%PDF-1.7\n%\xe2\xe3", "a PDF"),
+        (b"%PDF-1.7\n%\xe2\xe3", "a damaged"),
         (b"\x89PNG\r\n\x1a\n\0\0", "a PNG picture"),
         (b"\x1f\x8b\x08\0\0", "a gzip archive"),
         (b"PK\x03\x04\0\0", "a ZIP archive"),

@@ -11,6 +11,7 @@ import pytest
 from common.errors import DocumentError, MissingInputError, SectionNotFoundError
 from kits.finance.disclosures.document import Disclosure
 from kits.finance.disclosures.filing import TOLERANCE, read_disclosure
+from kits.finance.disclosures.forms import ITEMS
 
 SplitFilings = dict[str, Mapping[str, str]]
 
@@ -46,7 +47,8 @@ def items(**changes: str) -> dict[str, str]:
         "15": "Item 15. Exhibits\nNone.",
     }
     whole |= {number.lstrip("_"): text for number, text in changes.items()}
-    return {number: text for number, text in whole.items() if text}
+    order = sorted(whole, key=lambda number: (int(number.rstrip("ABC")), number))
+    return {number: whole[number] for number in order if whole[number]}
 
 
 @pytest.mark.parametrize("name", sorted(ITEM_1A_FROM_LXML))
@@ -66,6 +68,7 @@ def test_item_1a_of_a_real_filing_is_what_lxml_finds(
     assert all(a[1] <= b[0] for a, b in pairwise(spans))
 
 
+@pytest.mark.slow
 def test_item_1a_of_62_rejoined_filings_is_whole_or_withheld(
     split_filings: SplitFilings, compose: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -185,7 +188,7 @@ def test_a_page_of_contents_alone_is_refused(compose: Callable[..., str], tmp_pa
 @pytest.mark.parametrize(
     ("content", "name", "found"),
     [
-        ("<p>FORM 8-K</p><p>CURRENT REPORT</p>", "filing.htm", "Form 8-K"),
+        ("<p>FORM 40-F</p><p>ANNUAL REPORT</p>", "filing.htm", "Form 40-F"),
         ("FORM 10-KSB\n\nAnnual report", "filing.txt", "Form 10-KSB"),
         ("<p>A page about gardening.</p>", "page.htm", "no cover page"),
         ("SECURITIES AND EXCHANGE COMMISSION\nA letter.", "letter.txt", "no cover page"),
@@ -194,7 +197,7 @@ def test_a_page_of_contents_alone_is_refused(compose: Callable[..., str], tmp_pa
 def test_other_forms_are_refused_by_name(
     tmp_path: Path, content: str, name: str, found: str
 ) -> None:
-    """Only 10-K, 10-Q and plain-text calls are read."""
+    """Only 10-K, 10-Q, 8-K, 20-F and plain-text calls are read."""
     with pytest.raises(DocumentError, match=found):
         read_disclosure(written(tmp_path, content, name))
 
@@ -220,3 +223,122 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     """With its own kind of error."""
     with pytest.raises(MissingInputError):
         read_disclosure(tmp_path / "absent.htm")
+
+
+def test_every_item_of_the_form_has_a_state_and_a_reason(
+    compose: Callable[..., str], tmp_path: Path
+) -> None:
+    """Complete, by reference, omitted, incomplete or absent; only the first three have text."""
+    reference = "Item 10. Directors\nThe information required is incorporated by reference."
+    page = compose(items(_1A="", _10=reference, _9B="Item 9B. Other Information\nNot applicable."))
+    disclosure = read_disclosure(written(tmp_path, page))
+    states = {status.key: status.state for status in disclosure.items}
+    assert [status.key for status in disclosure.items] == [item.key for item in ITEMS["10-K"]]
+    assert (states["item_1"], states["item_1a"], states["item_10"]) == (
+        "complete", "absent", "by_reference",
+    )  # fmt: skip
+    assert states["item_9b"] == "omitted"
+    given = {section.key for section in disclosure.sections}
+    assert given == {k for k, state in states.items() if state not in ("incomplete", "absent")}
+    assert all(s.reason for s in disclosure.items if s.state != "complete")
+    with pytest.raises(SectionNotFoundError, match="none of that key"):
+        disclosure.item("item_99")
+
+
+def test_an_item_that_only_the_contents_table_lists_is_incomplete(
+    compose: Callable[..., str], tmp_path: Path
+) -> None:
+    """Its text is there somewhere: it must not be called absent."""
+    page = compose(items(), contents=True).replace("<p>Item 1A. Risk", "<p>Risk")
+    status = read_disclosure(written(tmp_path, page)).item("item_1a")
+    assert (status.state, status.reason[:37]) == (
+        "incomplete",
+        "the contents table lists it (page 4),",
+    )
+
+
+def test_an_item_much_shorter_than_its_pages_in_the_contents_is_incomplete(tmp_path: Path) -> None:
+    """Twenty pages by the contents table, a hundred words in the body."""
+    n_words = {"1": 9_000, "1A": 120, "1B": 300, "2": 12_000, "7": 14_000, "8": 400}
+    first = {"1": 4, "1A": 10, "1B": 30, "2": 31, "7": 60, "8": 90}
+    captions = {number: text.split("\n")[0] for number, text in items().items()}
+    contents = "\n".join(f"{captions[number]} {page}" for number, page in first.items())
+    body = "\n".join(f"{captions[n]}\n" + "word " * count for n, count in n_words.items())
+    text = f"FORM 10-K\n\n{contents}\n\nPART I\n{body}\nItem 15. Exhibits\nNone."
+    status = read_disclosure(written(tmp_path, text, "filing.txt")).item("item_1a")
+    assert status.state == "incomplete"
+    assert "20 pages" in status.reason
+
+
+def test_a_period_before_the_item_existed_makes_it_absent(tmp_path: Path) -> None:
+    """Whatever passage edgartools takes for it: Item 1A came in December 2005."""
+    parts = items(_1A="")
+    parts["1"] += "\nRISK FACTORS\n" + RISKS
+    cover = "<p>FORM 10-K</p><p>For the fiscal year ended June 30, {year}</p>"
+    body = "".join(f"<p>{line}</p>" for line in "\n".join(parts.values()).split("\n"))
+    for year, state in ((1999, "absent"), (2015, "incomplete")):
+        page = f"<html><body>{cover.format(year=year)}{body}</body></html>"
+        status = read_disclosure(written(tmp_path, page)).item("item_1a")
+        assert (year, status.state) == (year, state)
+        assert ("since December 2005" in status.reason) == (year == 1999)
+
+
+def test_a_filing_arranged_by_a_cross_reference_index_is_refused_with_its_pages(
+    tmp_path: Path,
+) -> None:
+    """Its items have no headings, so their ends cannot be checked."""
+    captions = [text.split("\n")[0] for text in items().values()]
+    index = "\n".join(f"{caption}\t{page}" for page, caption in enumerate(captions, start=11))
+    text = f"FORM 10-K\n\nFORM 10-K CROSS-REFERENCE INDEX\n{index}\nRisk Factors\n{RISKS}"
+    with pytest.raises(SectionNotFoundError, match=r"cross-reference index.*Item 1A on page 12"):
+        read_disclosure(written(tmp_path, text, "filing.txt"))
+
+
+ITEMS_20F = (
+    ("Item 1. Identity of Directors, Senior Management and Advisers", "Not applicable."),
+    ("Item 2. Offer Statistics and Expected Timetable", "Not applicable."),
+    ("ITEM 3. KEY INFORMATION", "A. [Reserved]\nB. Capitalization\nNot applicable."),
+    ("D. Risk Factors", RISKS),
+    ("Item 4. Information on the Company", "We make things. " * 60),
+    ("Item 4A. Unresolved Staff Comments", "None."),
+    ("Item 5. Operating and Financial Review and Prospects", "Sales rose. " * 60),
+    ("Item 16K. Cybersecurity", "We watch our systems. " * 20),
+    ("Item 18. Financial Statements", "See the pages that follow. " * 12),
+    ("Item 19. Exhibits", "1.1 Articles"),
+)
+
+
+@pytest.mark.parametrize(
+    "risks", ["D. Risk Factors", "Item 3.D. Risk Factors", "3.D. Risk factors"]
+)
+def test_a_20f_is_read_by_its_own_items(tmp_path: Path, risks: str) -> None:
+    """Risk factors, the last part of Item 3, are an item of their own here."""
+    lines = [(risks if "Risk" in head else head, body) for head, body in ITEMS_20F]
+    contents = "\n".join(f"{head} {page}" for page, (head, _) in enumerate(lines, start=3))
+    body = "\n\n".join(f"{head}\n{text}" for head, text in lines)
+    path = written(tmp_path, f"FORM 20-F\n\n{contents}\n\nPART I\n\n{body}\n", "filing.txt")
+    disclosure = read_disclosure(path)
+    assert disclosure.form == "20-F"
+    assert [section.key for section in disclosure.sections] == [
+        "item_1", "item_2", "item_3", "item_3d", "item_4", "item_4a", "item_5", "item_16k",
+        "item_18", "item_19",
+    ]  # fmt: skip
+    assert words_of(disclosure, "item_3d")[-1] == "rise."
+    assert disclosure.item("item_1").state == "omitted"
+
+
+def test_the_main_document_of_a_submission_is_read_and_its_offsets_lead_into_the_file(
+    compose: Callable[..., str], tmp_path: Path
+) -> None:
+    """The exhibit before it is left aside, though it speaks of Item 1A too."""
+    main = compose(items())
+    source = (
+        f"<DOCUMENT>\n<TYPE>EX-13\n<TEXT>\nItem 1A. Risk Factors\n{RISKS}\n</TEXT>\n</DOCUMENT>\n"
+        f"<DOCUMENT>\n<TYPE>10-K\n<TEXT>\n{main}\n</TEXT>\n</DOCUMENT>\n"
+    )
+    disclosure = read_disclosure(written(tmp_path, source, "full.txt"))
+    section = disclosure.section("item_1a")
+    start, end = disclosure.document.source_span(section.start, section.end)
+    assert disclosure.document.source[start:end].startswith("Item 1A. Risk Factors</p>")
+    assert start > source.index("<TYPE>10-K")
+    assert disclosure.document.source[start:end].endswith("when prices rise.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kits.finance.disclosures.items import ITEMS, find_headings, item_named
+from kits.finance.disclosures.forms import ITEMS, item_named
+from kits.finance.disclosures.items import find_headings
 
 BODY = (
     "Item 1. Business\n" + "We make things. " * 30 + "\nItem 1A. Risk Factors\n"
