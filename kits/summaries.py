@@ -1,10 +1,16 @@
-"""The few lines that a terminal shows of an assessment, a portfolio or a reading."""
+"""The few lines that a terminal shows of results: scores, backtests, replays, readings."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["assessment_summary", "portfolio_summary", "reading_summary"]
+__all__ = [
+    "assessment_summary",
+    "backtest_summary",
+    "portfolio_summary",
+    "reading_summary",
+    "replay_summary",
+]
 
 
 def assessment_summary(written: dict[str, Any]) -> str:
@@ -47,6 +53,43 @@ def portfolio_summary(written: dict[str, Any]) -> str:
         f"not assessed: line {one['line']}, {one['ticker']}: {one['failure']}" for one in failed
     ]
     return "\n".join(lines + [f"note: {note}" for note in written["notes"]])
+
+
+def backtest_summary(written: dict[str, Any]) -> str:
+    """Returns the lines for a backtest: exceptions, the zone, each test with its verdict."""
+    light = written["traffic_light"]
+    span = f", {written['first_date']} to {written['last_date']}" if written["first_date"] else ""
+    expected = f"({written['expected_exceptions']:.1f} expected)"
+    last = f"traffic light of the last {light['n_days']} days"
+    lines = [
+        f"{written['ticker']}, {written['level']:.1%} one-day VaR: {written['method']}",
+        f"{written['n_exceptions']} of {written['n_days']} days lost more {expected}{span}",
+        f"{last}: {light['zone']}, {light['n_exceptions']} exceptions",
+    ]
+    if written["green_share"] is not None:
+        lines.append(f"green in {written['green_share']:.1%} of all runs of 250 days")
+    for test in written["tests"]:
+        verdict = "rejects" if test["rejects"] else "does not reject"
+        lines.append(f"  p {test['p_value']:.3f}  {test['name']}: {verdict}")
+    return "\n".join(lines + [f"note: {note}" for note in written["notes"]])
+
+
+def replay_summary(written: dict[str, Any]) -> str:
+    """Returns the lines for a replay: whether it is the same, and what differs."""
+    if written["identical"]:
+        first = "identical: every file came out byte for byte"
+    elif written["ran"]:
+        first = "not identical"
+    else:
+        first = "could not be run again"
+    lines = [first]
+    if written["score_difference"] is not None:
+        lines.append(f"largest difference of a passage's score: {written['score_difference']:.2g}")
+    lines += [
+        f"{one['kind']} {one['name']}: was {one['recorded']}; is {one['found']}"
+        for one in written["differences"]
+    ]
+    return "\n".join(lines)
 
 
 def reading_summary(written: dict[str, Any]) -> str:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.errors import TableError
+from common.errors import ModelError, TableError
 
 if TYPE_CHECKING:
     from kits.finance.markets.prices import PriceHistory
@@ -28,6 +28,7 @@ __all__ = [
     "backtest_history",
     "read_history",
     "recent_backtest",
+    "rejects",
 ]
 
 SIGNIFICANCE = 0.05
@@ -56,6 +57,8 @@ class Backtest:
         traffic_light: The supervisors' zone of the last 250 days.
         green_share: Share of all runs of 250 days in the green zone; None with fewer days.
         notes: What was not computed and why.
+        losses: One a day, for a picture.
+        value_at_risk: Forecast for the same days.
     """
 
     method: str
@@ -69,12 +72,16 @@ class Backtest:
     traffic_light: TrafficLight
     green_share: float | None
     notes: tuple[str, ...] = ()
+    losses: tuple[float, ...] = field(default=(), repr=False)
+    value_at_risk: tuple[float, ...] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns JSON values only, keys in a stable order."""
+        """Returns JSON values only, keys in a stable order; the days themselves left out."""
         tests = [{**asdict(one), "rejects": rejects(one)} for one in self.tests]
+        told = {**asdict(self), "losses": None, "value_at_risk": None}
         return {
-            **asdict(self),
+            **{name: value for name, value in told.items() if value is not None},
+            "green_share": self.green_share,
             "expected_exceptions": self.n_days * (1.0 - self.level),
             "significance": SIGNIFICANCE,
             "tests": tests,
@@ -162,10 +169,14 @@ def read_history(path: Path, *, ticker: str | None, as_of: date | None) -> Price
 
 
 def recent_backtest(history: PriceHistory, *, level: float) -> Backtest | None:
-    """Returns the backtest of the last year, for a report; None where prices are too few."""
+    """Returns the backtest of the last year, for a report.
+
+    None where prices are too few, or a fit in the middle of them fails: a report without a
+    backtest says so, and is still a report.
+    """
     try:
         return backtest_history(history, level=level, days=RECENT_DAYS)
-    except TableError:
+    except (ModelError, TableError):
         return None
 
 
@@ -222,7 +233,8 @@ def _tested(
     if len(losses) * (1.0 - level) < 5:  # the usual bound for a chi-squared approximation
         notes.append(
             f"{len(losses) * (1.0 - level):.1f} exceptions are expected: so few days leave the "
-            "p values coarse, and a bad model is often not found."
+            "p values coarse: a bad model is often not found, and the dynamic quantile test "
+            "rejects too often."
         )
     return Backtest(
         method=method,
@@ -236,4 +248,6 @@ def _tested(
         traffic_light=backtests.traffic_light(exceptions, level=level),
         green_share=backtests.green_share(exceptions, level=level) if enough else None,
         notes=tuple(notes),
+        losses=tuple(losses.tolist()),
+        value_at_risk=tuple(value_at_risk.tolist()),
     )

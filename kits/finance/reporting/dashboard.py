@@ -26,7 +26,7 @@ _COLUMNS = (
     ("Prices alone", True),
     ("VaR", True),
     ("ES", True),
-    ("Text percentile", True),
+    ("Text %ile", True),
     ("Strongest reason", False),
 )
 

@@ -6,6 +6,8 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+from kits.finance.markets.prices import PriceHistory
+from kits.finance.reporting.backtest import recent_backtest
 from kits.finance.reporting.report import quotations_of, render_report
 from kits.finance.risk.score import Evidence, RiskAssessment
 
@@ -80,8 +82,47 @@ def test_without_prices_the_page_says_that_no_market_part_could_be_computed(
 def test_every_picture_says_in_words_what_it_shows(assessment: RiskAssessment) -> None:
     page = render_report(assessment)
     pictures = re.findall(r"<svg.*?</svg>", page, re.S)
-    assert len(pictures) == 3
+    assert len(pictures) == 4
     assert all('role="img"' in one and "<title>" in one for one in pictures)
+
+
+def test_every_test_of_the_backtest_is_shown_with_the_figures_that_it_has(
+    assessment: RiskAssessment,
+) -> None:
+    page = render_report(assessment)
+    found = recent_backtest(assessment.market.history, level=assessment.market.tail.level)
+    assert len(found.tests) == 6
+    for test in found.tests:
+        cells = re.search(
+            rf"{test.name}</th><td class=\"n\">([^<]+)</td><td class=\"n\">([^<]+)", page
+        )
+        assert cells.groups() == (f"{test.statistic:.3f}", f"{test.p_value:.3f}")
+    assert f"{found.n_exceptions} of 250 days" in page
+    assert found.traffic_light.zone in page
+
+
+def test_prices_too_few_for_a_backtest_are_said_so(assessment: RiskAssessment) -> None:
+    history = assessment.market.history
+    short = PriceHistory("ABC", history.dates[-499:], history.close[-499:])
+    page = render_report(replace(assessment, market=replace(assessment.market, history=short)))
+    assert "No backtest" in page
+
+
+def test_overrides_stand_beside_the_models_number(assessment: RiskAssessment) -> None:
+    override = {
+        "figure": "/score",
+        "model_value": assessment.score,
+        "value": 55.0,
+        "reason": "<b>merger</b>",
+        "proposed_by": "ann",
+        "approved_by": "bob",
+        "expires": "2027-01-31",
+    }
+    page = render_report(assessment, overrides=[override])
+    assert "Manual overrides in force" in page
+    assert "&lt;b&gt;merger" in page
+    assert f"score {assessment.score:.1f} of 100" in page
+    assert "Manual overrides" not in render_report(assessment)
 
 
 def test_the_passage_that_moved_most_is_the_darkest() -> None:
