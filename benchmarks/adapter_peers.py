@@ -1,17 +1,14 @@
-"""What the bank is measured against: peft in four ways, AdapterHub in a process of its own."""
+"""What the bank is measured against in this process: peft in four ways."""
 
 from __future__ import annotations
 
 import copy
-import json
-import subprocess
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-__all__ = ["AdapterHub", "HotSwapSlots", "PeftLRU", "PeftModelOf"]
+__all__ = ["HotSwapSlots", "PeftLRU", "PeftModelOf"]
 
 
 class PeftModelOf:
@@ -114,51 +111,3 @@ class HotSwapSlots:
                 hotswap_adapter(self._peft.model, str(self._folders[name]), slot)
                 self._slot_of[name] = slot
         return self._peft.adapter_names(ids, mask, [self._slot_of[name] for name in names])
-
-
-class AdapterHub:
-    """AdapterHub's `adapters` under another interpreter; use as a context.
-
-    Args:
-        python: The interpreter of an environment with `adapters`.
-        settings: What `adapterhub_peer.py` reads first.
-    """
-
-    def __init__(self, python: str, settings: Mapping[str, Any]) -> None:
-        script = Path(__file__).with_name("adapterhub_peer.py")
-        self._process = subprocess.Popen(  # noqa: S603  # the caller's own interpreter
-            [python, "-W", "ignore", str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._say(json.dumps(dict(settings)))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-    def call(self, what: str) -> None:
-        """Has the peer run "base" or "mixed" once."""
-        self._say(what)
-
-    def _say(self, line: str) -> None:
-        """Sends a line and waits for the answer."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:
-            raise RuntimeError("AdapterHub's process has no pipes")
-        stdin.write(line + "\n")
-        stdin.flush()
-        for answer in stdout:
-            if answer.startswith("peer: "):
-                return
-        raise RuntimeError("AdapterHub's process has ended")

@@ -36,7 +36,7 @@ import numpy as np
 
 from benchmarks.interleaved import ratio
 from benchmarks.open_loop import OfferedLoad, offer
-from benchmarks.router_peers import LiteLLM
+from benchmarks.peer_process import PeerProcess
 from benchmarks.suite import Outcome, Role, Row
 from common.models.base import ModelProfile
 from common.request import new_request
@@ -151,10 +151,10 @@ def _sides(
         "bare call": _timed(lambda i: model.predict([_words(i)])),
     }
     if python := os.environ.get(_PYTHON):
-        peer = stack.enter_context(LiteLLM(python, {"answer": "7"}))
+        peer = stack.enter_context(PeerProcess(python, "litellm_peer.py", {"answer": "7"}))
         for name in _PEERS:
-            sides[f"LiteLLM Router.{name}"] = lambda numbers, name=name: peer.seconds(
-                name, len(numbers)
+            sides[f"LiteLLM Router.{name}"] = lambda numbers, name=name: json.loads(
+                peer.ask(f"{name} {len(numbers)}")
             )  # type: ignore[misc]  # mypy reads the default as part of the signature
     return sides, _controls(plain, cached, picture)
 

@@ -35,10 +35,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.adapter_peers import AdapterHub, HotSwapSlots, PeftLRU, PeftModelOf
+from benchmarks.adapter_peers import HotSwapSlots, PeftLRU, PeftModelOf
 from benchmarks.interleaved import interleave, ratio, spread
 from benchmarks.lora_folders import write_lora_folders
 from benchmarks.paired import Interval
+from benchmarks.peer_process import PeerProcess
 from benchmarks.shapes import SHAPES, Shape, build_encoder, draw_tokens
 from benchmarks.suite import Outcome, Role, Row
 from common.adapters.anatomy import anatomy_of
@@ -185,9 +186,11 @@ def _sides(
             ids, mask, [*every.names, None, None, None, None] * (n_rows // 8)
         )
     if python := os.environ.get(_PYTHON):
-        hub = stack.enter_context(AdapterHub(python, _hub_settings(setting, n)))
-        sides["AdapterHub's base alone"] = lambda: hub.call("base")
-        sides["AdapterHub BatchSplit"] = lambda: hub.call("mixed")
+        hub = stack.enter_context(
+            PeerProcess(python, "adapterhub_peer.py", _hub_settings(setting, n))
+        )
+        sides["AdapterHub's base alone"] = lambda: hub.ask("base")
+        sides["AdapterHub BatchSplit"] = lambda: hub.ask("mixed")
     return sides, float(delta.abs().max())
 
 
