@@ -21,6 +21,18 @@ ROOT = Path(__file__).parents[2]
 ROW_KEYS = {"name", "dataset", "metric", "value", "low", "high", "unit", "role", "source"}
 # The headline keys that each benchmark promises; a key may end in a task's name.
 HEADLINES = {
+    "finance.credit": {
+        f"{figure}_{panel}"
+        for figure in ("auc", "brier", "ece", "auc_gain", "auc_vs_boosting")
+        for panel in (
+            "taiwan_default",
+            "german_credit",
+            "hmeq",
+            "polish_1year",
+            "polish_5year",
+            "ratings",
+        )
+    },
     "finance.realized": {
         "ar",
         "arq",
