@@ -17,8 +17,8 @@ from kits.finance.markets.forecasters import FittedGarch, fit_garch
 from kits.finance.markets.prices import PriceHistory
 from kits.finance.markets.volatility import log_returns
 from kits.finance.risk.filters import VolatilityFilter, fit_filter
+from kits.finance.risk.innovations import draw_residuals, residual_tails
 from kits.finance.risk.methods import TailMethod, method_of
-from kits.finance.risk.residuals import draw_residuals, residual_tails
 from kits.finance.risk.tails import (
     LEAST_TAIL_LOSSES,
     EmpiricalTail,

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from common.errors import ModelError, TableError
 from kits.finance.risk.filters import Model, VolatilityFilter, fit_filter
+from kits.finance.risk.innovations import residual_tails
 from kits.finance.risk.methods import TailMethod, method_of
-from kits.finance.risk.residuals import residual_tails
 from kits.finance.risk.tails import EmpiricalTail, Tail, age_weights, require_level
 
 __all__ = [

@@ -148,7 +148,7 @@ def test_prices_after_the_as_of_date_change_nothing() -> None:
 def test_one_simulated_day_is_the_tail_of_that_day() -> None:
     """Ten days are simulated; the same route over a day gives the day's own figures."""
     from kits.finance.risk.filters import fit_filter
-    from kits.finance.risk.residuals import draw_residuals
+    from kits.finance.risk.innovations import draw_residuals
     from kits.finance.risk.tails import EmpiricalTail
 
     returns = sp500_returns(1000)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kits.finance.risk.filters import VolatilityFilter
-from kits.finance.risk.residuals import draw_residuals, residual_tails
+from kits.finance.risk.innovations import draw_residuals, residual_tails
 
 FILTER = VolatilityFilter("garch", "t", 0.0, 1e-6, 0.1, 0.0, 0.85, 1e-4, (6.0,))
 Z = np.random.default_rng(0).standard_t(6, 1000) * np.sqrt(4 / 6)
