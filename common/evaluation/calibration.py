@@ -158,8 +158,7 @@ def fit_platt(log_odds: npt.ArrayLike, event: npt.ArrayLike) -> Platt:
     """
     s, e = _usable(log_odds, event)
     target = _smoothed(e)
-    fit = fit_logistic(np.column_stack([np.ones_like(s), s]), target)
-    intercept, slope = (float(c) for c in fit.coefficients)
+    intercept, (slope,) = _fit_terms(s[:, None], target)
     return Platt(intercept, slope) if slope > 0 else Platt(float(logit(target.mean())), 0.0)
 
 
@@ -175,13 +174,10 @@ def fit_beta(log_odds: npt.ArrayLike, event: npt.ArrayLike) -> Beta:
     target, terms = _smoothed(e), _beta_terms(s)
     kept = [0, 1]
     while kept:
-        fit = fit_logistic(np.column_stack([np.ones_like(s), terms[:, kept]]), target)
-        slopes = fit.coefficients[1:]
-        if (slopes >= 0).all():
+        intercept, slopes = _fit_terms(terms[:, kept], target)
+        if min(slopes) >= 0:
             found = dict(zip(kept, slopes, strict=True))
-            return Beta(
-                float(fit.coefficients[0]), float(found.get(0, 0.0)), float(found.get(1, 0.0))
-            )
+            return Beta(intercept, found.get(0, 0.0), found.get(1, 0.0))
         kept.pop(int(np.argmin(slopes)))
     return Beta(float(logit(target.mean())), 0.0, 0.0)
 
@@ -330,6 +326,21 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Calibration]] = MappingProx
 def _beta_terms(s: Floats) -> Floats:
     """Returns ln u and -ln(1 - u) of u = sigmoid(s), `(n, 2)`."""
     return np.column_stack([-np.logaddexp(0.0, -s), np.logaddexp(0.0, s)])
+
+
+def _fit_terms(terms: Floats, target: Floats) -> tuple[float, list[float]]:
+    """Returns intercept and slopes of a logistic regression on `(n, n_terms)`.
+
+    Terms are brought to one scale, with a penalty that shows only where they repeat one another
+    (scores of a narrow range make both terms of the beta curve straight lines).
+    """
+    mean, spread = terms.mean(0), terms.std(0)
+    scale = np.where(spread > 0, spread, 1.0)  # far out on one side a term stands still
+    design = np.column_stack([np.ones(len(terms)), (terms - mean) / scale])
+    penalty = [0.0, *[1e-8 * len(terms)] * terms.shape[1]]
+    fit = fit_logistic(design, target, penalty=penalty)
+    slopes = fit.coefficients[1:] / scale
+    return float(fit.coefficients[0] - mean @ slopes), slopes.tolist()
 
 
 def _smoothed(event: Bools) -> Floats:

@@ -90,6 +90,17 @@ def test_a_score_that_ranks_the_wrong_way_gives_everyone_the_base_rate(method: s
     assert p == pytest.approx([event.mean()] * 3, abs=0.002)
 
 
+@pytest.mark.parametrize(
+    ("centre", "width"), [(-1, 1e-6), (-1, 1e-3), (0, 1e3), (50, 1), (-900, 1)]
+)
+def test_scores_of_any_width_are_calibrated(centre: float, width: float) -> None:
+    """A model that hardly tells anybody apart makes the beta curve's terms nearly equal."""
+    random = np.random.default_rng(0)
+    score = centre + width * random.normal(size=500)
+    choice = choose_calibration(score, random.random(500) < 0.3)
+    assert np.isfinite(choice.calibration.probability(score)).all()
+
+
 def test_the_choice_mends_probabilities_on_rows_of_their_own() -> None:
     choice = choose_calibration(*simulated())
     score, event = simulated(seed=1)
