@@ -15,6 +15,7 @@ from common.routing.cache import ResultCache
 from kits.finance.disclosures.filing import read_disclosure
 from kits.finance.disclosures.language import LanguageReading, read_language
 from kits.finance.governance.archive import Archive
+from kits.finance.governance.arithmetic import repeatable_arithmetic
 from kits.finance.governance.lineage import Lineage, trace
 from kits.finance.governance.overrides import OverrideLog
 from kits.finance.governance.record import (
@@ -80,7 +81,8 @@ def assess(
     market = None
     if prices is not None:
         step("Forecasting volatility and tail risk from prices")
-        market = view_market(price_table or prices, ticker=ticker, as_of=as_of)
+        with repeatable_arithmetic():
+            market = view_market(price_table or prices, ticker=ticker, as_of=as_of)
     step("Scoring the text")
     routes = router or open_router(cache=ResultCache.from_settings())
     model = text_model_of(routes)
@@ -96,9 +98,9 @@ def assess(
     step("Writing the report")
     run = _run_block(started, reading) if replaying is None else replaying.run
     overrides = _overrides_of(ticker) if replaying is None else replaying.overrides
-    contents = _contents(
-        assessment, trace(assessment, disclosure, reading), run=run, overrides=overrides
-    )
+    lineage = trace(assessment, disclosure, reading)
+    with repeatable_arithmetic():  # a page may compute, too
+        contents = _contents(assessment, lineage, run=run, overrides=overrides)
     record = build_record(
         assessment,
         reading,
@@ -172,7 +174,7 @@ def _contents(
 
     written = {**assessment.to_json(), "overrides": list(overrides), "run": dict(run)}
     return {
-        "report.html": render_report(assessment),
+        "report.html": render_report(assessment, overrides=overrides),
         "assessment.json": json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False)
         + "\n",
         "lineage.json": lineage.to_text(),

@@ -15,6 +15,7 @@ from typing import Any
 
 from common.versions import software_versions
 from kits.finance.governance.archive import file_sha256
+from kits.finance.governance.arithmetic import arithmetic_library
 
 __all__ = ["code_digests", "current_settings", "current_software"]
 
@@ -27,8 +28,12 @@ _SETTINGS_OF = ("tasks.py", "disclosures/*.py", "markets/*.py", "risk/*.py")
 
 @cache
 def current_software() -> Mapping[str, str]:
-    """Returns the versions that figures may depend on: packages, Python, the machine."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    """Returns the versions that figures may depend on: packages, Python, machine, BLAS."""
+    found = {
+        "blas": arithmetic_library(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
     for package in _PACKAGES:
         try:
             found[package] = version(package)
