@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.finance_realized import choose, first_coefficients, loss_ratio, origins_between
 from benchmarks.realized_models import MODELS, can_run, model_forecasts, random_walk
+from benchmarks.realized_pool import past_weights, pooled_forecasts
 from benchmarks.realized_series import RealizedSeries, read_series
 from common.errors import MissingInputError
 
@@ -90,6 +91,33 @@ def test_the_floor_is_the_mean_of_the_days_before() -> None:
     series = simulated()
     walk = random_walk(series, np.array([100]), 5)
     assert walk[0] == pytest.approx(series.variance[96:101].mean())
+
+
+def test_weights_come_from_known_losses_alone() -> None:
+    """Worked by hand: at position 3 with a lag of 2 the losses of positions 0 and 1 are known."""
+    losses = np.array([[1.0, 2.0, 9.0, 9.0], [3.0, 3.0, 9.0, 9.0]])
+    weights = past_weights(losses, lag=2, at_least=1)
+    np.testing.assert_allclose(weights[:, :2], 0.5)
+    np.testing.assert_allclose(weights[:, 2], [3 / 4, 1 / 4])
+    np.testing.assert_allclose(weights[:, 3], [2 / 3, 1 / 3])
+    np.testing.assert_allclose(past_weights(losses, 2, remembered=1, at_least=1)[:, 3], [0.6, 0.4])
+    np.testing.assert_allclose(past_weights(losses, lag=2), 0.5)
+
+
+def test_a_pool_sees_no_later_day_and_starts_equal() -> None:
+    series = simulated()
+    names = ["HAR", "LHARQ"]
+    origins = origins_between(series, 5, training_pairs=200)
+    options = {"horizon_days": 5, "training_pairs": 200}
+    whole = pooled_forecasts(names, series, origins[100:], earlier=origins[:100], **options)
+    singles = [model_forecasts(MODELS[name], series, origins, **options) for name in names]
+    assert (np.min(singles, axis=0)[100:] <= whole).all()
+    assert (whole <= np.max(singles, axis=0)[100:]).all()
+    alone = pooled_forecasts(names, series, origins, earlier=origins[:0], **options)
+    np.testing.assert_allclose(alone[:26], np.mean(singles, axis=0)[:26])
+    series.variance[origins[200] + 1 :] *= 5.0
+    changed = pooled_forecasts(names, series, origins[100:], earlier=origins[:100], **options)
+    np.testing.assert_allclose(changed[:101], whole[:101])
 
 
 def test_models_run_only_where_the_series_has_what_they_need() -> None:
