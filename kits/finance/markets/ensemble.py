@@ -3,7 +3,7 @@
 At past days the members are fitted to what was known then, and their forecast of the mean
 variance of the following days is held against what came:
 
-    QLIKE = v / f - ln(v / f) - 1        (Patton 2011, doi 10.1016/j.jeconom.2010.03.034)
+    QLIKE = v / f - ln(v / f) - 1                                          (Patton 2011)
 
 Weights are proportional to 1 / mean QLIKE (Bates and Granger 1969, doi 10.1057/jors.1969.103).
 Nothing later than the last close enters, and no weight is fitted to the days that it is used on.
@@ -12,13 +12,14 @@ Nothing later than the last close enters, and no weight is fitted to the days th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from common.errors import ModelError
 from kits.finance.markets.fitting import fit_volatility
+from kits.finance.markets.losses import qlike_loss
 from kits.finance.markets.paths import FittedVolatility, VolatilityPaths, pool
 from kits.finance.markets.prices import MINIMUM_ROWS, PriceHistory
 from kits.finance.markets.volatility import daily_variance
@@ -29,7 +30,6 @@ __all__ = [
     "fit_ensemble",
     "inverse_loss_weights",
     "past_losses",
-    "qlike",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -67,12 +67,6 @@ class FittedEnsemble:
 
     def _weights(self) -> Floats:
         return np.array([self.weights[name] for name in self.members])
-
-
-def qlike(variance: Floats, forecast: Floats) -> Floats:
-    """Returns the QLIKE loss; 0 where the forecast is right, and never negative."""
-    ratio = variance / forecast
-    return np.asarray(ratio - np.log(ratio) - 1.0)
 
 
 def inverse_loss_weights(losses: Mapping[str, float]) -> dict[str, float]:
@@ -133,7 +127,7 @@ def past_losses(
     losses: dict[str, list[float]] = {name: [] for name in members}
     for last in _origins(len(history.close), horizon_days):
         came = variance[last : last + horizon_days].mean()
-        known = _until(history, last)
+        known = history.part(slice(last + 1))
         if came == 0.0:
             continue
         for name in list(losses):
@@ -142,7 +136,7 @@ def past_losses(
             except ModelError:
                 del losses[name]  # a member without a forecast cannot be compared
                 continue
-            losses[name].append(float(qlike(came, forecast)))
+            losses[name].append(float(qlike_loss(np.array([came]), np.array([forecast]))[0]))
     return losses
 
 
@@ -151,19 +145,3 @@ def _origins(n_closes: int, horizon_days: int) -> list[int]:
     newest = n_closes - 1 - horizon_days
     every = range(newest, MINIMUM_ROWS - 2, -ORIGIN_STEP_DAYS)
     return list(every[:N_ORIGINS])[::-1]
-
-
-def _until(history: PriceHistory, last: int) -> PriceHistory:
-    cut = slice(0, last + 1)
-
-    def part(values: Floats | None) -> Floats | None:
-        return None if values is None else values[cut]
-
-    return replace(
-        history,
-        dates=history.dates[cut],
-        close=history.close[cut],
-        open=part(history.open),
-        high=part(history.high),
-        low=part(history.low),
-    )

@@ -122,6 +122,7 @@ class _Garch(_ConditionalVariance):
         self.distribution = distribution
         self.random_state = random_state
         super().__init__()
+        self._y = self._X = None  # sktime's place for what it remembers
 
     def _model(self) -> str:
         suffixes = {"t": "", "skewt": "-skewt"}
@@ -220,6 +221,7 @@ class EWMA(_ConditionalVariance):
     def __init__(self, random_state: int = 0) -> None:
         self.random_state = random_state
         super().__init__()
+        self._y = self._X = None  # sktime's place for what it remembers
 
     def _model(self) -> str:
         return "ewma"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -18,8 +18,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from common.errors import MissingInputError, StaleDataError, TableError
+from common.errors import MissingInputError, TableError
 from common.task import digest_of
+from kits.finance.markets.price_checks import (
+    MAXIMUM_GAP_DAYS,
+    MINIMUM_ROWS,
+    calendar_notes,
+    contradictory_bars,
+    quote_notes,
+    refuse_faults,
+)
+from kits.finance.markets.price_splits import bring_across_splits, split_notes
 
 __all__ = [
     "MAXIMUM_GAP_DAYS",
@@ -30,12 +39,6 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
-
-MINIMUM_ROWS = 500
-"""Rows up to the as-of date below which a GARCH fit on daily data is not attempted."""
-
-MAXIMUM_GAP_DAYS = 10
-"""Calendar days between two rows that may pass; the closure of September 2001 lasted seven."""
 
 _COLUMN_NAMES: Mapping[str, str] = {
     "ticker": "ticker",
@@ -48,6 +51,11 @@ _COLUMN_NAMES: Mapping[str, str] = {
     "close": "close",
     "adjclose": "adjusted_close",
     "adjustedclose": "adjusted_close",
+    "currency": "currency",
+    "split": "split",
+    "splits": "split",
+    "stocksplits": "split",
+    "splitratio": "split",
 }
 
 
@@ -64,6 +72,8 @@ class PriceHistory:
         high: See `open`.
         low: See `open`.
         notes: What was found and is no fault, in words for a report.
+        currency: As the table names it ("USD", "GBp"); None where it does not.
+        basis: What `close` is: "adjusted close", "close", or "close brought across splits".
     """
 
     ticker: str
@@ -73,6 +83,8 @@ class PriceHistory:
     high: Floats | None = None
     low: Floats | None = None
     notes: tuple[str, ...] = ()
+    currency: str | None = None
+    basis: str = "close"
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,12 +96,27 @@ class PriceHistory:
                 array.setflags(write=False)
                 object.__setattr__(self, name, array)
                 pieces += [name.encode(), array.tobytes()]
+        if self.currency is not None:
+            pieces.append(self.currency.encode())
         object.__setattr__(self, "digest", digest_of(*pieces))
 
     @property
     def last_date(self) -> date:
         """The date of the last price."""
         return date.fromisoformat(str(self.dates[-1]))
+
+    def part(self, rows: slice) -> PriceHistory:
+        """Returns the history of these rows alone, with the same notes."""
+        bars = (None if bar is None else bar[rows] for bar in (self.open, self.high, self.low))
+        opening, high, low = bars
+        return replace(
+            self,
+            dates=self.dates[rows],
+            close=self.close[rows],
+            open=opening,
+            high=high,
+            low=low,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +153,7 @@ class PriceTable:
             rows = rows[~later]
             if later.any():
                 notes.append(f"{later.sum()} price rows after {as_of} were left out.")
-        _refuse_faults(rows, name, as_of=as_of, maximum_age_days=maximum_age_days)
+        refuse_faults(rows, name, as_of=as_of, maximum_age_days=maximum_age_days)
         return _build(rows, name, notes)
 
     def _rows_of(self, name: str) -> pd.DataFrame:
@@ -212,6 +239,10 @@ def _parse(raw: pd.DataFrame) -> pd.DataFrame:
     for name in ("open", "high", "low", "close", "adjusted_close"):
         if name in raw:
             parsed[name] = _parse_numbers(raw[name])
+    if "currency" in raw:
+        parsed["currency"] = raw["currency"].astype(str).str.strip()
+    if "split" in raw:
+        parsed["split"] = _parse_splits(raw["split"])
     rows = pd.DataFrame(parsed)
     if "adjusted_close" not in rows:
         return rows
@@ -230,6 +261,13 @@ def _parse_numbers(column: pd.Series) -> pd.Series:
     return column.where(finite).astype(object).where(finite, np.nan).astype(np.float64)
 
 
+def _parse_splits(column: pd.Series) -> pd.Series:
+    """Returns new shares for one old; 1 on days without a split, NaN where it cannot be read."""
+    blank = column.isna() | (column.astype(str).str.strip() == "")
+    ratios = _parse_numbers(column.where(~blank, 1.0))
+    return ratios.where(ratios != 0, 1.0)  # exporters write 0 for no split
+
+
 def _parse_dates(column: pd.Series) -> pd.Series:
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         column = column.dt.tz_localize(None)  # the day at the exchange, not in UTC
@@ -239,85 +277,18 @@ def _parse_dates(column: pd.Series) -> pd.Series:
     return column.astype("datetime64[us]").dt.normalize()
 
 
-def _refuse_faults(
-    rows: pd.DataFrame, ticker: str, *, as_of: date | None, maximum_age_days: int
-) -> None:
-    """Raises one error that lists every fault of the rows.
-
-    Checks: dates and closes parse; closes are positive; dates rise strictly; no gap is longer
-    than `MAXIMUM_GAP_DAYS`; there are `MINIMUM_ROWS` rows; closes move; the last is recent.
-    """
-    faults = _faults(rows)
-    if not faults and (rows["close"].tail(MINIMUM_ROWS // 2).nunique() == 1):
-        faults.append(f"the same close on each of the last {MINIMUM_ROWS // 2} rows")
-    stale = _staleness(rows, as_of, maximum_age_days)
-    if stale and not faults:
-        raise StaleDataError(
-            f"prices of {ticker}",
-            expected=f"a last price at most {maximum_age_days} days before {as_of}",
-            found=stale,
-            remedy="Give prices that reach the as-of date, or name an as-of date they reach.",
-        )
-    if faults or stale:
-        raise TableError(
-            f"prices of {ticker}",
-            expected=f"at least {MINIMUM_ROWS} rows of positive closes, one a trading day, "
-            f"oldest first, without gaps of more than {MAXIMUM_GAP_DAYS} days",
-            found="; ".join([*faults, *([stale] if stale else [])]),
-            remedy="Correct or drop these rows, sort by date as YYYY-MM-DD, fill gaps from the "
-            "source or start the file after them.",
-        )
-
-
-def _faults(rows: pd.DataFrame) -> list[str]:
-    dates, close = rows["date"], rows["close"]
-    steps_days = dates.dropna().diff().dt.days
-    counts = {
-        "rows whose date is not a day as YYYY-MM-DD": dates.isna().sum(),
-        "rows whose close is not a number": close.isna().sum(),
-        "rows with a close of zero or less": (close <= 0).sum(),
-        "rows with a date that occurs more than once": dates.dropna().duplicated().sum(),
-        "rows dated before the row above them": (steps_days < 0).sum(),
-    }
-    faults = [f"{count} {words}" for words, count in counts.items() if count]
-    gaps = steps_days[steps_days > MAXIMUM_GAP_DAYS]
-    if len(gaps) and not (steps_days < 0).any():
-        noun = "gap" if len(gaps) == 1 else "gaps"
-        faults.append(
-            f"{len(gaps)} {noun} of more than {MAXIMUM_GAP_DAYS} days (the longest "
-            f"{gaps.max():.0f} days, the last ending {dates[gaps.index[-1]]:%Y-%m-%d})"
-        )
-    if len(rows) < MINIMUM_ROWS:
-        faults.append(f"{len(rows)} rows up to the as-of date")
-    return faults
-
-
-def _staleness(rows: pd.DataFrame, as_of: date | None, maximum_age_days: int) -> str:
-    last = rows["date"].max()
-    if as_of is None or pd.isna(last):
-        return ""
-    age_days = (pd.Timestamp(as_of.isoformat()[:10]) - last).days
-    return (
-        f"a last price of {last:%Y-%m-%d}, {age_days} days before it"
-        if age_days > maximum_age_days
-        else ""
-    )
-
-
 def _build(rows: pd.DataFrame, ticker: str, notes: list[str]) -> PriceHistory:
+    rows, basis, split_words = bring_across_splits(rows)
+    notes += split_words
     bars = rows.reindex(columns=["open", "high", "low"])
     absent = [name for name in bars if name not in rows]
-    broken = _contradictory(bars, rows["close"])
+    broken = contradictory_bars(bars, rows["close"])
     if broken.any() and len(absent) < len(bars.columns):
         notes.append(
             f"{broken.sum()} of {len(rows)} daily bars contradict themselves (a zero or missing "
             "price, or an open or close outside low to high); those days use the closes alone."
         )
-    jumps = (rows["close"].pct_change().abs() > 0.5).sum()
-    if jumps:
-        notes.append(
-            f"{jumps} daily moves of more than 50%: check that the closes are adjusted for splits."
-        )
+    notes += [*split_notes(rows, basis), *quote_notes(rows), *calendar_notes(rows)]
     usable = bars.mask(broken)
 
     def column(name: str) -> Floats | None:
@@ -331,14 +302,6 @@ def _build(rows: pd.DataFrame, ticker: str, notes: list[str]) -> PriceHistory:
         high=column("high"),
         low=column("low"),
         notes=tuple(notes),
+        currency=str(rows["currency"].iloc[0]) if "currency" in rows else None,
+        basis=basis,
     )
-
-
-def _contradictory(bars: pd.DataFrame, close: pd.Series) -> pd.Series:
-    """Returns which days' bars are absent in part or cannot have happened."""
-    slack = 1e-6 * close  # prices stored as float32 differ by less
-    there = bars.loc[:, bars.notna().any()]
-    broken = (there.isna() | (there <= 0)).any(axis=1)
-    for inner in (bars["open"], close):
-        broken |= (inner > bars["high"] + slack) | (inner < bars["low"] - slack)
-    return broken | (bars["high"] < bars["low"])

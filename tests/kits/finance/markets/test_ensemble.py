@@ -15,7 +15,6 @@ from kits.finance.markets.ensemble import (
     fit_ensemble,
     inverse_loss_weights,
     past_losses,
-    qlike,
 )
 from kits.finance.markets.fitting import fit_volatility
 from kits.finance.markets.forecasters import forecast_volatility
@@ -35,12 +34,6 @@ def history_of(days: int, seed: int = 0) -> PriceHistory:
     close = 100 * np.exp(np.concatenate([[0.0], np.cumsum(returns / 100)]))
     dates = np.arange(len(close)).astype("datetime64[D]")
     return PriceHistory(ticker="SIM", dates=dates, close=close)
-
-
-@given(positive, positive)
-def test_qlike_is_never_negative_and_zero_where_right(variance: float, forecast: float) -> None:
-    assert qlike(np.float64(variance), np.float64(forecast)) >= -1e-12
-    assert qlike(np.float64(variance), np.float64(variance)) == pytest.approx(0.0, abs=1e-12)
 
 
 @given(st.dictionaries(st.sampled_from("abcd"), positive, min_size=1))

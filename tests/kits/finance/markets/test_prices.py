@@ -108,7 +108,66 @@ class TestReading:
         """A close that halves within a day raises a question, not an error."""
         frame = walk()[["Date", "Close"]]
         frame.loc[300:, "Close"] /= 4
-        assert "adjusted for splits" in history_of(frame).notes[0]
+        notes = history_of(frame).notes
+        assert f"{frame['Date'][300]} (4 for 1)" in notes[0]
+        assert "adjusted for splits" in notes[1]
+
+    def test_declared_splits_are_brought_across(self, history_of: Callable) -> None:
+        """Raw closes and already adjusted ones end on one basis, bars included."""
+        frame = walk()
+        frame["Stock Splits"] = 0.0
+        frame.loc[[200, 400], "Stock Splits"] = (2.0, 0.1)
+        raw = frame.copy()
+        for name in ("Open", "High", "Low", "Close"):
+            raw.loc[:199, name] *= 2.0 * 0.1
+            raw.loc[200:399, name] *= 0.1
+        plain, brought = history_of(frame), history_of(raw)
+        np.testing.assert_allclose(brought.close, plain.close, rtol=1e-12)
+        np.testing.assert_allclose(brought.high, plain.high, rtol=1e-12)
+        assert (plain.basis, brought.basis) == ("close", "close brought across splits")
+        assert (
+            f"{frame['Date'][200]} (2 for 1), {frame['Date'][400]} (0.1 for 1)"
+            in (brought.notes[0])
+        )
+        assert plain.notes == ()
+
+    def test_splits_are_not_brought_across_adjusted_closes(self, history_of: Callable) -> None:
+        """An adjusted close stands as it is."""
+        frame = walk()
+        splits = np.where(np.arange(600) == 200, 2.0, 0.0)
+        history = history_of(frame.assign(**{"Adj Close": frame["Close"], "split": splits}))
+        np.testing.assert_allclose(history.close, frame["Close"], rtol=1e-12)
+        assert history.basis == "adjusted close"
+
+    def test_the_currency_is_stated_and_part_of_the_digest(self, history_of: Callable) -> None:
+        """Pence are not pounds; a table that is silent leaves it unknown."""
+        silent = history_of(walk())
+        pence, pounds = (history_of(walk().assign(Currency=c)) for c in ("GBp", "GBP"))
+        assert (silent.currency, pence.currency, pounds.currency) == (None, "GBp", "GBP")
+        assert len({silent.digest, pence.digest, pounds.digest}) == 3
+
+    def test_standing_quotes_and_jumps_that_come_back_are_noted(self, history_of: Callable) -> None:
+        """Seven equal closes, and one close with its comma astray."""
+        frame = walk()[["Date", "Close"]]
+        frame.loc[100:106, "Close"] = frame.loc[100, "Close"]
+        frame.loc[300, "Close"] *= 10
+        notes = " ".join(history_of(frame).notes)
+        assert f"the longest 7 rows up to {frame['Date'][106]}" in notes
+        assert f"came back the next day, the last on {frame['Date'][300]}" in notes
+
+    def test_weekends_missing_weekdays_and_gaps_are_noted(self, history_of: Callable) -> None:
+        """What a day of the forecast means follows from the rows."""
+        daily = walk().assign(Date=pd.date_range("2014-01-02", periods=600).strftime("%Y-%m-%d"))
+        assert "on Saturdays or Sundays" in history_of(daily).notes[0]
+        thinned = walk(700).drop(index=range(5, 700, 9))
+        assert "weekdays have no price" in history_of(thinned).notes[0]
+        gap = walk(605).drop(index=range(50, 55))
+        assert "1 gap of 6 to 10 days between rows" in history_of(gap).notes[-1]
+
+    def test_a_part_of_a_history_is_what_a_shorter_file_gives(self, history_of: Callable) -> None:
+        """The same rows, the same digest."""
+        whole, short = history_of(walk(700)), history_of(walk(700).iloc[:600])
+        assert whole.part(slice(600)).digest == short.digest
 
     def test_histories_are_read_only(self, history_of: Callable) -> None:
         """A history cannot be changed between stages."""
@@ -152,8 +211,15 @@ def _gap(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([frame.iloc[:50], frame.iloc[60:]])
 
 
-def _setting(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
+def _standing(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(Close=frame["Close"].iloc[::4].reindex(frame.index).ffill())
+
+
+def _setting(
+    column: str, value: object, *, start: object = None
+) -> Callable[[pd.DataFrame], pd.DataFrame]:
     def change(frame: pd.DataFrame) -> pd.DataFrame:
+        frame = frame if start is None else frame.assign(**{column: start})
         values = frame[column].astype(object)
         values.iloc[7] = value
         return frame.assign(**{column: values})
@@ -175,6 +241,11 @@ class TestFaults:
             (_setting("Close", 0.0), "1 rows with a close of zero or less"),
             (lambda f: f.iloc[:499], "499 rows up to the as-of date"),
             (lambda f: f.assign(Close=5.0), "the same close on each of the last 250 rows"),
+            (_standing, "a close equal to the day before on 187 of the last 250 rows"),
+            (lambda f: f.assign(split=-2.0), "600 rows whose split is not a ratio above zero"),
+            (_setting("Split", "two", start=1.0), "1 rows whose split is not a ratio above zero"),
+            (_setting("Currency", "EUR", start="USD"), "rows in 2 currencies"),
+            (lambda f: f.assign(currency="$"), "a currency that is no code of three letters"),
         ],
     )
     def test_each_fault_of_the_rows_is_refused_with_a_remedy(
