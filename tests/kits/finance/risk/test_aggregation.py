@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import TableError
@@ -33,6 +33,7 @@ def portfolio_of(exposures: list[float], seed: int = 0) -> Portfolio:
 amounts = st.floats(1, 100)
 
 
+@settings(deadline=None)
 @given(st.lists(amounts, min_size=1, max_size=6), st.integers(0, 50), st.floats(0.9, 0.995))
 def test_parts_add_up_and_diversification_is_never_negative(exposures, seed, level) -> None:
     risk = portfolio_tail_risk(portfolio_of(exposures, seed), level=level, scenarios="historical")

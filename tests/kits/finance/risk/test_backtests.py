@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from arch.data import sp500
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -99,6 +99,7 @@ def test_the_green_share_counts_every_run_of_250_days() -> None:
     assert green_share(exceptions) == pytest.approx(1 - amber / 351)
 
 
+@settings(deadline=None)
 @given(flags, st.floats(0.5, 0.999))
 def test_statistics_are_finite_and_p_values_probabilities(exceptions, level) -> None:
     for test in (kupiec, independence, conditional_coverage):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from arch.data import sp500
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import binom
@@ -55,12 +55,14 @@ def test_the_sp500_gives_what_the_written_out_recursion_gives() -> None:
     assert tail.expected_shortfall == pytest.approx(EXPECTED_SHORTFALL_FROM_RECURSION, rel=1e-4)
 
 
+@settings(deadline=None)
 @given(residuals)
 def test_expected_shortfall_is_at_least_value_at_risk(z: np.ndarray) -> None:
     tail = tail_risk_of(fitted_with(z), level=0.99)
     assert tail.expected_shortfall >= tail.value_at_risk - 1e-12
 
 
+@settings(deadline=None)
 @given(residuals)
 def test_a_higher_level_never_has_a_lower_value_at_risk(z: np.ndarray) -> None:
     low, high = (tail_risk_of(fitted_with(z), level=level) for level in (0.95, 0.99))

@@ -6,7 +6,7 @@ from datetime import date
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import TableError
@@ -78,6 +78,7 @@ def test_a_reduced_set_that_explains_too_little_is_refused() -> None:
         stressed_shortfall({"NEW": 5.0}, young, currency="USD")
 
 
+@settings(deadline=None)
 @given(st.floats(0, 100), st.floats(0, 100), st.floats(0, 100))
 def test_liquidity_horizons_enter_by_the_square_root_of_their_steps(a, b, c) -> None:
     # Steps of 10, 10, 20 and 20 days; no factor has 40 days, so those of 60 stand for both.

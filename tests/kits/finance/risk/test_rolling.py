@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from arch.data import sp500
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import TableError
@@ -71,6 +71,7 @@ def test_levels_that_learn_bring_exceptions_to_their_share() -> None:
     assert share == pytest.approx(0.05, abs=0.004)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=60), st.floats(0, 0.05))
 def test_a_level_depends_on_the_losses_before_it_alone(losses: list[float], step: float) -> None:
     def constant(_: int, level: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from arch.data import sp500
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -54,6 +54,7 @@ def test_a_simulated_pareto_tail_is_recovered(xi: float) -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.floats(-0.4, 0.8), st.floats(0.01, 5), st.floats(0.9, 0.999))
 def test_the_closed_shortfall_is_the_integral_of_the_quantiles(
     xi: float, scale: float, level: float
@@ -68,6 +69,7 @@ def test_the_integral_of_a_normal_law_is_its_closed_shortfall() -> None:
     assert LawTail(stats.norm.ppf).shortfall(0.99) == pytest.approx(closed, rel=1e-5)
 
 
+@settings(deadline=None)
 @given(losses, st.floats(0.5, 0.99))
 def test_an_empirical_shortfall_is_never_below_its_quantile(
     sample: np.ndarray, level: float
@@ -77,6 +79,7 @@ def test_an_empirical_shortfall_is_never_below_its_quantile(
     assert np.mean(sample <= tail.quantile(level)[0]) >= level - 1e-9
 
 
+@settings(deadline=None)
 @given(losses)
 def test_equal_weights_are_no_weights(sample: np.ndarray) -> None:
     even = np.full(len(sample), 1 / len(sample))
@@ -85,6 +88,7 @@ def test_equal_weights_are_no_weights(sample: np.ndarray) -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2000), st.floats(0.9, 0.999))
 def test_age_weights_add_up_and_the_latest_is_the_largest(n: int, decay: float) -> None:
     weights = age_weights(n, decay)
