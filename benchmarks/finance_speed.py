@@ -68,10 +68,9 @@ def speed(data: Path | None, *, quick: bool) -> Outcome:
     folder = data or Path(os.environ.get("TANDEM_DATA", "../shared/data"))
     histories, refused = _portfolio(folder, config)
     clock, panel, sampled = _rounds(histories, config)
-    start = time.perf_counter()
-    forecast_panel(histories, horizon_days=config["horizon_days"])
-    quantile_seconds = time.perf_counter() - start
-    rows = _time_rows(clock, quantile_seconds, config, len(histories))
+    whole = partial(forecast_panel, histories, horizon_days=config["horizon_days"])
+    clock.time("ours with quantiles", whole)
+    rows = _time_rows(clock, config, len(histories))
     agreement_rows, agrees = _agreement_rows(histories, panel, sampled, config)
     rows += [*agreement_rows, *_refusal_rows(refused, panel)]
     filing_rows, filing_seconds = time_filing(folder, config)
@@ -80,7 +79,7 @@ def speed(data: Path | None, *, quick: bool) -> Outcome:
         "portfolio_vs_loop": times,
         "filing_seconds": filing_seconds,
     }
-    verdict, note = _verdict(times, quantile_seconds, filing_seconds, agrees)
+    verdict, note = _verdict(times, clock, filing_seconds, agrees)
     return Outcome(
         [*rows, *filing_rows],
         headlines,
@@ -181,22 +180,20 @@ def _warm_up(history: PriceHistory, horizon_days: int) -> None:
     sktime_arch(history, horizon_days)
 
 
-def _time_rows(
-    clock: _Clock, quantile_seconds: float, config: Config, n_companies: int
-) -> list[Row]:
+def _time_rows(clock: _Clock, config: Config, n_companies: int) -> list[Row]:
     of = f"{n_companies} companies x {config['n_returns']} returns"
     rows = []
     for name in clock.wall:
-        role: Role = "ours" if name == "ours" else "peer"
-        shown = "forecast_panel" if name == "ours" else f"{name}, one by one"
+        is_ours = name.startswith("ours")
+        role: Role = "ours" if is_ours else "peer"
+        shown = name.replace("ours", "forecast_panel") if is_ours else f"{name}, one by one"
         rows.append(_spread(shown, of, "seconds", clock.wall[name], role))
         rows.append(_spread(shown, of, "processor seconds", clock.processor[name], role))
     for metric, seconds in (("ratio", clock.wall), ("processor ratio", clock.processor)):
         found = ratio(seconds["arch"], seconds["ours"])
         figures = (found.value, found.low, found.high)
         rows.append(Row("forecast_panel", of, f"{metric} to arch", *figures, "1", "ours"))
-    name = "forecast_panel with quantiles"
-    return [*rows, Row(name, of, "seconds", quantile_seconds, None, None, "s", "ours")]
+    return rows
 
 
 def _agreement_rows(
@@ -260,17 +257,22 @@ def _refusal_rows(refused: int, panel: PanelForecast) -> list[Row]:
 
 
 def _verdict(
-    times: float, quantile_seconds: float, filing_seconds: float, agrees: bool
+    times: float, clock: _Clock, filing_seconds: float, agrees: bool
 ) -> tuple[Verdict, str]:
+    wall, processor = (s["ours with quantiles"][0] for s in (clock.wall, clock.processor))
     targets = {
         f"the portfolio {_LEAST_RATIO:g} times as fast": times >= _LEAST_RATIO,
-        f"the portfolio with quantiles within {_MOST_PORTFOLIO_SECONDS:g} s": quantile_seconds
+        f"the portfolio with quantiles within {_MOST_PORTFOLIO_SECONDS:g} s": wall
         <= _MOST_PORTFOLIO_SECONDS,
         f"the filing within {_MOST_FILING_SECONDS:g} s": filing_seconds <= _MOST_FILING_SECONDS,
         "likelihoods and forecasts as arch's": agrees,
     }
     missed = [name for name, met in targets.items() if not met]
     note = f"Targets missed: {', '.join(missed)}." if missed else "Every target is met."
+    note += (
+        f" The portfolio with quantiles took {wall:.0f} s, {processor:.0f} s of them on its one "
+        "thread; the rest is what else the machine did."
+    )
     return ("not shown" if missed else "exceeded"), note
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +29,16 @@ from kits.finance.markets.paths import (
     still_prices,
     summarise,
 )
-from kits.finance.markets.prices import PriceHistory
+from kits.finance.markets.prices import PriceHistory, PriceTable
 from kits.finance.markets.volatility import log_returns
 
-__all__ = ["PANEL_MODELS", "PanelForecast", "RefusedCompany", "forecast_panel"]
+__all__ = [
+    "PANEL_MODELS",
+    "PanelForecast",
+    "RefusedCompany",
+    "forecast_panel",
+    "read_histories",
+]
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[str], None]
@@ -127,6 +134,25 @@ def forecast_panel(
         refused=(*refused, *out),
         notes=tuple(notes),
     )
+
+
+def read_histories(
+    table: PriceTable, tickers: Sequence[str], *, as_of: date | None = None
+) -> tuple[list[PriceHistory], list[RefusedCompany]]:
+    """Returns the checked histories of these tickers, and those that the border refuses.
+
+    Args:
+        table: Prices of many companies.
+        tickers: Each read once, in this order.
+        as_of: The last date that may be known; None takes every row.
+    """
+    histories, refused = [], []
+    for ticker in dict.fromkeys(tickers):
+        try:
+            histories.append(table.history(ticker, as_of=as_of))
+        except TableError as error:
+            refused.append(RefusedCompany(ticker, str(error)))
+    return histories, refused
 
 
 def _require_arguments(

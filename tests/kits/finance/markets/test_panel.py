@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from common.errors import TableError
 from kits.finance.markets.forecasters import forecast_volatility
 from kits.finance.markets.log_variance import fit_har
-from kits.finance.markets.panel import PANEL_MODELS, RefusedCompany, forecast_panel
+from kits.finance.markets.panel import (
+    PANEL_MODELS,
+    RefusedCompany,
+    forecast_panel,
+    read_histories,
+)
 from kits.finance.markets.panel_har import fit_panel_har
-from kits.finance.markets.prices import PriceHistory
+from kits.finance.markets.prices import PriceHistory, read_prices
 
 
 def history_of(log_returns: np.ndarray, ticker: str) -> PriceHistory:
@@ -67,6 +75,23 @@ def test_bad_companies_are_listed_and_do_not_stop_the_others(
         np.testing.assert_array_equal(
             panel.expected_variance[model], clean.expected_variance[model]
         )
+
+
+def test_a_portfolio_is_read_and_forecast_in_spite_of_faulty_rows(
+    histories: list[PriceHistory], tmp_path: Path
+) -> None:
+    """One good company, one with a close of zero, one that the file does not have."""
+    dates = pd.bdate_range("2014-01-02", periods=801).strftime("%Y-%m-%d")
+    good = pd.DataFrame({"ticker": "GOOD", "date": dates, "close": histories[3].close})
+    bad = good.assign(ticker="BAD", close=good["close"].where(good.index != 9, 0.0))
+    pd.concat([good, bad]).to_csv(tmp_path / "prices.csv", index=False)
+    table = read_prices(tmp_path / "prices.csv")
+    read, refused = read_histories(table, ["BAD", "GOOD", "NONE", "GOOD"])
+    panel = forecast_panel(read, horizon_days=5, quantile_levels=None, refused=refused)
+    assert panel.tickers == ("GOOD",)
+    reasons = {company.ticker: company.reason for company in panel.refused}
+    assert "1 rows with a close of zero or less" in reasons["BAD"]
+    assert "expected rows of ticker NONE" in reasons["NONE"]
 
 
 def test_a_panel_of_bad_companies_alone_is_empty_and_says_why() -> None:
