@@ -216,7 +216,7 @@ class _Measured:
             bootstrap_interval(
                 lambda rows: expected_calibration_error(p[rows], e[rows], n_bins=bins),
                 self.groups,
-                draws=min(self._draws, 300),
+                draws=min(self._draws, 200),
             )
         )
         mean, bound = calibration_error_by_chance(p, n_bins=bins, draws=300)

@@ -74,12 +74,9 @@ def bootstrap_interval(
     """
     rows = _rows_by_cluster(cluster, level)
     random = np.random.default_rng(seed)
-    value = statistic(np.concatenate(rows))
+    value = statistic(rows.of(np.arange(len(rows))))
     drawn = np.array(
-        [
-            statistic(np.concatenate([rows[i] for i in random.integers(len(rows), size=len(rows))]))
-            for _ in range(draws)
-        ]
+        [statistic(rows.of(random.integers(len(rows), size=len(rows)))) for _ in range(draws)]
     )
     left_out = (lambda: _jackknife(statistic, rows, random)) if method == "bca" else None
     return _interval(value, drawn, level, left_out)
@@ -111,8 +108,8 @@ def mean_interval(
     rows = _rows_by_cluster(cluster, level)
     if v.shape != np.shape(cluster) or not np.isfinite(v).all():
         raise _unusable("one finite value for each row", f"shape {v.shape}")
-    sums = np.array([v[r].sum() for r in rows])
-    counts = np.array([len(r) for r in rows], dtype=np.float64)
+    sums = np.add.reduceat(v[rows.order], rows.starts)
+    counts = rows.counts.astype(np.float64)
     random = np.random.default_rng(seed)
     drawn: list[Floats] = []
     for start in range(0, draws, _DRAWS_AT_ONCE):
@@ -196,7 +193,26 @@ def crossed_interval(
     return Interval(float(total.sum() / count.sum()), float(low), float(high))
 
 
-def _rows_by_cluster(cluster: npt.ArrayLike, level: float) -> list[Ints]:
+@dataclass(frozen=True)
+class _Clusters:
+    """Rows sorted by cluster: those of cluster i are `order[starts[i] : starts[i] + counts[i]]`."""
+
+    order: Ints
+    starts: Ints
+    counts: Ints
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def of(self, picked: Ints) -> Ints:
+        """Returns the rows of the picked clusters, which may repeat."""
+        sizes = self.counts[picked]
+        before = np.cumsum(sizes) - sizes
+        within = np.arange(int(sizes.sum())) - np.repeat(before, sizes)
+        return np.asarray(self.order[np.repeat(self.starts[picked], sizes) + within])
+
+
+def _rows_by_cluster(cluster: npt.ArrayLike, level: float) -> _Clusters:
     names = np.asarray(cluster)
     if names.ndim != 1 or len(np.unique(names)) < 2 or not 0 < level < 1:
         raise _unusable(
@@ -205,18 +221,15 @@ def _rows_by_cluster(cluster: npt.ArrayLike, level: float) -> list[Ints]:
         )
     _, index, counts = np.unique(names, return_inverse=True, return_counts=True)
     order = np.argsort(index, kind="stable")
-    return np.split(order, np.cumsum(counts)[:-1])
+    return _Clusters(order, np.cumsum(counts) - counts, counts)
 
 
 def _jackknife(
-    statistic: Callable[[Ints], float], rows: list[Ints], random: np.random.Generator
+    statistic: Callable[[Ints], float], rows: _Clusters, random: np.random.Generator
 ) -> Floats:
     groups = np.array_split(random.permutation(len(rows)), min(len(rows), _JACKKNIFE_GROUPS))
     return np.array(
-        [
-            statistic(np.concatenate([rows[i] for i in np.setdiff1d(np.arange(len(rows)), group)]))
-            for group in groups
-        ]
+        [statistic(rows.of(np.setdiff1d(np.arange(len(rows)), group))) for group in groups]
     )
 
 

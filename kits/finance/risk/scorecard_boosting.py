@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 _FINEST_BINS, _SMALLEST_SHARE = 60, 0.01
-_LEARNING_RATE, _MOST_TREES, _LEAST_LEAF = 0.05, 800, 20
+_LEARNING_RATE, _MOST_TREES, _LEAST_LEAF = 0.1, 400, 20
 
 
 def fit_bin_effects(
