@@ -53,7 +53,8 @@ _NOT_GIVEN = re.compile(r"\bnot\s+applicable\b", re.IGNORECASE)
 _MOST_REFERENCE_WORDS = 120
 _LEAST_WORDS_GIVEN = 30
 _CONTENTS_GAP_WORDS = 12
-_CONTENTS_TAIL_WORDS = 80  # signature, exhibit index and the exhibits' names close a list
+_SENTENCE_END = re.compile(r"[a-z]{2}[.!?](?=\s|\Z)")
+_CLOSES_LIST = re.compile(r"[\W\d]*(?:signatures?|exhibits?|index|ex)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -142,20 +143,31 @@ def _headings(text: str) -> Iterator[_Heading]:
 
 
 def _without_contents(text: str, headings: list[_Heading]) -> list[_Heading]:
-    """Leaves out a list of contents: headings with next to nothing between, all found again."""
-    run = 0
+    """Leaves out a list of contents: headings with next to nothing between, all found again.
+
+    The first heading behind the list must be the list's first again, and what stands between
+    no more than a list closes with.
+    """
+    run = 1
     for here, following in pairwise(headings):
-        run += 1
-        if len(text[here.end : following.start].split()) > _CONTENTS_GAP_WORDS:
+        if not _is_row(text[here.end : following.start]):
             break
-    while run:
-        listed, rest = headings[:run], headings[run:]
+        run += 1
+    for n_listed in range(run, 0, -1):
+        listed, rest = headings[:n_listed], headings[n_listed:]
+        if not rest or rest[0].item != listed[0].item:
+            continue
+        between = text[listed[-1].end : rest[0].start]
+        closes = _is_row(between) or _CLOSES_LIST.match(between)
         found_again = {heading.item.key for heading in rest}
-        gap = len(text[listed[-1].end : rest[0].start].split()) if rest else 0
-        if gap <= _CONTENTS_TAIL_WORDS and found_again >= {one.item.key for one in listed}:
+        if closes and found_again >= {heading.item.key for heading in listed}:
             return rest
-        run -= 1
     return headings
+
+
+def _is_row(between: str) -> bool:
+    """Whether text between two headings may be the rest of a row, and is no sentence."""
+    return len(between.split()) <= _CONTENTS_GAP_WORDS and not _SENTENCE_END.search(between)
 
 
 def _is_heading(item: Item, rest: str) -> bool:
