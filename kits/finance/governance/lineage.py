@@ -24,7 +24,7 @@ from typing import Any
 
 from kits.finance.disclosures.document import Disclosure, Document
 from kits.finance.disclosures.language import LanguageReading
-from kits.finance.governance.lineage_rules import RULES, Lines, Rule, Source
+from kits.finance.governance.lineage_rules import PAGE_RULES, RULES, Lines, Rule, Source
 from kits.finance.risk.score import RiskAssessment
 from kits.finance.tasks import LINKAGE_FILE
 
@@ -52,7 +52,8 @@ class Figure:
     """Where one figure, or a list of figures of one kind, comes from.
 
     Args:
-        pointer: JSON Pointer into assessment.json; it covers what lies below.
+        pointer: JSON Pointer into assessment.json; it covers what lies below. Of a figure that
+            the page alone shows, the page and its section: "report.html#backtest".
         rule: Short name of the computation.
         method: The computation in words.
         sources: What goes into it; each names a figure, cells, passages, keys or settings.
@@ -116,8 +117,10 @@ def trace(assessment: RiskAssessment, disclosure: Disclosure, reading: LanguageR
         if rule is None:
             untraced.append(pointer)
         elif matched not in figures:
-            drawn = [one for draw in rule.sources for one in draw(lines, matched)]
-            figures[matched] = Figure(matched, rule.name, rule.method, tuple(drawn))
+            figures[matched] = _entry(rule, matched, lines)
+    if assessment.market is not None:
+        pages = {place: _entry(rule, place, lines) for place, rule in PAGE_RULES.items()}
+        figures.update(pages)
     sources = _sources(assessment, disclosure, reading)
     return Lineage(tuple(figures.values()), sources, tuple(untraced))
 
@@ -159,6 +162,11 @@ def _holds_figure(pointer: str, value: Any) -> bool:
     if isinstance(value, str):
         return bool(_TEXTS.fullmatch(pointer) and _NUMBER.search(value))
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _entry(rule: Rule, pointer: str, lines: Lines) -> Figure:
+    drawn = [one for draw in rule.sources for one in draw(lines, pointer)]
+    return Figure(pointer, rule.name, rule.method, tuple(drawn))
 
 
 def _rule_of(pointer: str, lines: Lines) -> tuple[Rule | None, str]:

@@ -15,9 +15,10 @@ from typing import Any
 from kits.finance.disclosures.language import LanguageReading
 from kits.finance.governance.surroundings import current_settings
 from kits.finance.markets.forecasters import MAXIMUM_FIT_DAYS
+from kits.finance.reporting.backtest import LONGEST_WINDOW_DAYS, RECENT_DAYS
 from kits.finance.risk.score import RiskAssessment
 
-__all__ = ["RULES", "Lines", "Rule", "Source"]
+__all__ = ["PAGE_RULES", "RULES", "Lines", "Rule", "Source"]
 
 Source = Mapping[str, Any]
 
@@ -333,3 +334,14 @@ RULES: tuple[Rule, ...] = (
     ),
 )
 """In the order in which they are tried."""
+
+PAGE_RULES: Mapping[str, Rule] = {
+    "report.html#backtest": _rule(
+        "backtest",
+        r"$",
+        "VaR of each of the last days from the days before it alone, tested against the losses",
+        _cells(LONGEST_WINDOW_DAYS + RECENT_DAYS + 1, ("close",)),
+        _figures("/market/tail/level"),
+    ),
+}
+"""Page and section to the rule of figures that no JSON holds; where there are prices."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from dataclasses import replace
 from datetime import date
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -210,6 +212,47 @@ def test_an_edited_assessment_beside_its_record_is_told(copied, text_router):
     assert [one.name for one in outcome.differences if one.kind == "output"] == [
         "assessment.json beside the record"
     ]
+
+
+def test_a_real_call_with_its_prices_comes_out_again(tandem_data, text_router, tmp_path):
+    """An earnings call of 2016 with the prices of its company, from the day's view."""
+    finance = tandem_data / "finance"
+    calls = pd.read_parquet(finance / "maec_calls" / "calls_text.parquet").set_index("call_id")
+    table = pd.read_parquet(finance / "us_prices" / "prices_2010_2017.parquet")
+    (tmp_path / "call.txt").write_text(calls.text["20160816_COTY"], encoding="utf-8")
+    table[table.ticker == "COTY"].to_parquet(tmp_path / "prices.parquet", index=False)
+    assess(
+        tmp_path / "call.txt",
+        prices=tmp_path / "prices.parquet",
+        ticker="coty",
+        as_of=date(2016, 8, 16),
+        out=tmp_path / "out",
+        router=text_router,
+    )
+    outcome = replay(tmp_path / "out", router=text_router)
+    assert outcome.identical, [str(one) for one in outcome.differences]
+    lineage = json.loads((tmp_path / "out" / "lineage.json").read_text())
+    assert lineage["untraced"] == []
+    assert lineage["sources"]["prices"]["last_date"] == "2016-08-16"
+
+
+@pytest.mark.parametrize(
+    "name", ["Oracle.10-Q", pytest.param("Apple.10-K", marks=pytest.mark.slow)]
+)
+def test_a_real_filing_comes_out_again(tandem_data, text_router, tmp_path, name):
+    """Its passages are found in the lines of its HTML."""
+    packed = tandem_data / "finance" / "filings_samples" / f"{name}.html.gz"
+    document = tmp_path / "filing.html"
+    document.write_bytes(gzip.decompress(packed.read_bytes()))
+    assess(document, ticker="X", out=tmp_path / "out", router=text_router)
+    outcome = replay(tmp_path / "out", router=text_router)
+    assert outcome.identical, [str(one) for one in outcome.differences]
+    lineage = json.loads((tmp_path / "out" / "lineage.json").read_text())
+    assert lineage["untraced"] == []
+    source = read_document(document).source
+    for passage in lineage["sources"]["document"]["passages"]:
+        before = source[: passage["source_start"]]
+        assert before.count("\n") + 1 == passage["first_line"]
 
 
 def _metadata(folder):

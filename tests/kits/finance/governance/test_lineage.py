@@ -17,11 +17,12 @@ import pytest
 from kits.finance.disclosures.document import split_sentences
 from kits.finance.disclosures.filing import read_disclosure
 from kits.finance.disclosures.language import read_language
-from kits.finance.governance.lineage import PRINCIPLES, figure_pointers, trace, value_at
+from kits.finance.governance.lineage import PRINCIPLES, Figure, figure_pointers, trace, value_at
 from kits.finance.governance.surroundings import current_settings
 from kits.finance.markets.forecasters import forecast_volatility
 from kits.finance.markets.prices import PriceHistory
 from kits.finance.pipeline import view_market
+from kits.finance.reporting.backtest import SIGNIFICANCE, recent_backtest
 from kits.finance.risk.linkage import assess_text, link, read_linkage
 from kits.finance.risk.measures import one_day_var_es
 from kits.finance.tasks import LINKAGE_FILE, text_model_of
@@ -334,26 +335,59 @@ def test_the_file_beside_the_assessment_is_the_lineage(assessed):
     assert written["sources"]["prices"]["n_rows"] == 1500
 
 
-def test_the_page_shows_figures_of_the_json_alone(assessed):
-    """Each rounded figure of report.html, quotations aside, is one of assessment.json's.
+def numbers_of(page):
+    """The decimal fractions that a page shows, axes and quotations aside."""
+    for element in ("style", "svg", "mark"):
+        page = re.sub(rf"<{element}\b.*?</{element}>", " ", page, flags=re.DOTALL)
+    return re.findall(r"\d[\d,]*\.\d+", re.sub(r"<[^>]+>", " ", page))
+
+
+def require_roundings(shown, values):
+    """Each number that is shown is one of the values, rounded."""
+    for number in shown:
+        digits = len(number.split(".")[1])
+        assert number in {f"{abs(value):,.{digits}f}" for value in values}, number
+
+
+@pytest.fixture(scope="module")
+def page(assessed):
+    """The page up to its provenance, and its section on the backtest."""
+    whole = (assessed / "report.html").read_text(encoding="utf-8").split("Provenance</h2>")[0]
+    section = r'<section aria-labelledby="backtest">.*?</section>'
+    (backtest,) = re.findall(section, whole, flags=re.DOTALL)
+    return whole.replace(backtest, ""), backtest
+
+
+def test_the_page_shows_figures_of_the_json_and_of_the_backtest_alone(assessed, page):
+    """Each rounded figure outside the backtest is one of assessment.json's.
 
     Those are recomputed from the inputs above; the page adds a sum and a difference.
     """
     written = json.loads((assessed / "assessment.json").read_text())
-    page = (assessed / "report.html").read_text(encoding="utf-8").split("Provenance</h2>")[0]
-    page = re.sub(r'<section aria-labelledby="backtest">.*?</section>', "", page, flags=re.DOTALL)
-    for element in ("style", "svg", "mark"):  # axes and quotations
-        page = re.sub(rf"<{element}\b.*?</{element}>", " ", page, flags=re.DOTALL)
     texts = [value_at(written, p) for p in figure_pointers(written)]
     values = [value for value in texts if not isinstance(value, str)]
     words = " ".join(text for text in texts if isinstance(text, str))
     values += [float(number) for number in re.findall(r"\d+\.\d+", words)]
     total = written["baseline_log_odds"] + sum(r["contribution"] for r in written["reasons"])
     values += [total, written["score"] - 100 * written["event_probability_prices_only"]]
-    values += [100 * value for value in values]
-    shown = re.findall(r"\d[\d,]*\.\d+", re.sub(r"<[^>]+>", " ", page))
+    shown = numbers_of(page[0])
     assert len(shown) > 30
-    for number in shown:
-        digits = len(number.split(".")[1])
-        roundings = {f"{abs(value):,.{digits}f}" for value in values}
-        assert number in roundings, f"{number} is no figure of assessment.json"
+    require_roundings(shown, [*values, *(100 * value for value in values)])
+
+
+def test_the_pages_backtest_is_recomputed_from_the_cells_that_its_entry_names(
+    assessed, page, bundled_inputs
+):
+    """No other row of the table is needed."""
+    written = json.loads((assessed / "lineage.json").read_text())
+    (entry,) = [one for one in written["figures"] if one["pointer"] == "report.html#backtest"]
+    entry = Figure(entry["pointer"], entry["rule"], entry["method"], tuple(entry["sources"]))
+    history = Sources(None, {}, bundled_inputs / "sp500.csv", None).history(entry)
+    assert len(history.close) == 1251
+    again = recent_backtest(history, level=0.99)
+    values = [again.traffic_light.multiplier or 0, again.n_days * (1 - again.level), SIGNIFICANCE]
+    values += [figure for test in again.tests for figure in (test.statistic, test.p_value)]
+    shown = numbers_of(page[1])
+    assert len(shown) > 10
+    require_roundings(shown, values)
+    assert f"{again.n_exceptions} of {again.n_days} days" in page[1]
