@@ -11,6 +11,9 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from common.errors import InputError
 from kits.finance.governance.comparison import compare_forecasts, compare_probabilities
+from kits.finance.risk.linkage import read_linkage
+from kits.finance.tasks import LINKAGE_FILE
+from kits.finance.weights.calls import WINDOWS_DAYS, read_calls
 
 
 def sample(seed=0, n=1200, noise=1.0):
@@ -100,3 +103,18 @@ def test_rows_that_do_not_match_are_refused():
         compare_probabilities(event, np.where(event, 1.0, knowing), seeing_less, company)
     with pytest.raises(InputError, match="finite numbers"):
         compare_forecasts(knowing, seeing_less, np.full(60, np.nan), company)
+
+
+def test_on_real_calls_the_ridge_beats_the_last_thirty_days(tandem_data):
+    """275 calls that decided nothing: the champion stays."""
+    calls = read_calls(tandem_data)
+    calls = calls.at(calls.in_role("test"))
+    coefficients = json.loads(LINKAGE_FILE.read_text())
+    linkage = read_linkage(LINKAGE_FILE, adapter_digest=coefficients["adapter_digest"])
+    last_thirty = calls.features[:, WINDOWS_DAYS.index(30)]
+    found = compare_forecasts(
+        calls.target, linkage.price_forecast(calls.features), last_thirty, calls.ticker
+    )
+    assert (found.n_rows, found.n_clusters) == (275, 272)
+    assert found.verdict == "champion"
+    assert all(one.gain.below_zero for one in found.measures)

@@ -10,6 +10,9 @@ import pytest
 from common.errors import InputError
 from common.evaluation.drift import population_stability_index
 from kits.finance.governance.drift import Period, drift_report
+from kits.finance.risk.linkage import read_linkage
+from kits.finance.tasks import LINKAGE_FILE
+from kits.finance.weights.calls import WINDOWS_DAYS, read_calls
 
 
 def period(name, *, seed, shift=0.0, level=0.0, n=3000, outcomes=True):
@@ -96,3 +99,25 @@ def test_periods_that_cannot_be_compared_are_refused():
         Period("2016", {"volatility": [1.0, 2.0]}, [0.5])
     with pytest.raises(InputError, match="columns of one length"):
         Period("2016", {}, [])
+
+
+def test_the_calls_of_late_2016_differ_from_those_before_in_their_past_volatility(tandem_data):
+    """Real calls: an input has shifted, and the probabilities still mean what they meant."""
+    calls = read_calls(tandem_data)
+    coefficients = json.loads(LINKAGE_FILE.read_text())
+    linkage = read_linkage(LINKAGE_FILE, adapter_digest=coefficients["adapter_digest"])
+    log_odds = linkage.log_odds(linkage.price_forecast(calls.features))
+    event = calls.target > linkage.event_threshold
+
+    def role(name):
+        rows = calls.in_role(name)
+        features = {f"past_{w}": calls.features[rows, at] for at, w in enumerate(WINDOWS_DAYS)}
+        return Period(name, features, 1 / (1 + np.exp(-log_odds[rows])), event[rows])
+
+    report = drift_report(role("train"), role("test"))
+    found = {one.name: one.stability for one in report.variables}
+    assert found["past_60"].band == "shifted"
+    assert found["past_60"].value == pytest.approx(0.354, abs=0.001)
+    assert found["past_3"].band == "stable"
+    assert report.calibration.p_value > 0.01
+    assert report.action == "watch"
