@@ -184,7 +184,8 @@ def filter_insane(forecast: float, sample: Floats) -> float:
     """Returns the forecast, or the sample's mean where it lies outside the sample's range.
 
     The "insanity filter" of Bollerslev, Patton and Quaedvlieg (2016), after Swanson and White
-    (1997): a linear model may forecast a negative variance, or one never seen.
+    (1997): a linear model may forecast a negative variance, or one never seen. For the mean of
+    several days the sample holds such means: their range is narrower than that of single days.
     """
     sane = bool(sample.min() <= forecast <= sample.max())
     return float(forecast) if sane else float(sample.mean())
