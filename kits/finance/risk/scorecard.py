@@ -198,6 +198,13 @@ class Scorecard:
             reasons.append(Reason(c.binning.name, statement, float(added)))
         reasons.sort(key=lambda reason: -reason.contribution)
         pd = float(scored.probability_of_default[0])
+        if not 0 < pd < 1:
+            raise InputError(
+                "explanation of a PD",
+                expected="a PD between 0 and 1",
+                found=f"{pd:g}, whose log-odds are infinite",
+                remedy="Calibrate the card on dev rows; no borrower is a certainty.",
+            )
         step = float(logit(pd)) - float(scored.log_odds[0])
         reasons.append(Reason("CALIBRATION", f"calibrated on dev rows ({step:+.3f})", step))
         return Explanation(self.baseline_log_odds, tuple(reasons), pd, float(scored.points[0]))

@@ -94,6 +94,12 @@ def test_an_explanation_that_does_not_add_up_cannot_be_made() -> None:
         replace(explained, probability_of_default=0.5)
 
 
+def test_a_certainty_has_no_explanation() -> None:
+    certain = replace(card(AsItIs()), baseline_log_odds=-900.0)
+    with pytest.raises(InputError, match="a PD between 0 and 1"):
+        certain.explain(table(), 0)
+
+
 def test_printed_points_add_up_to_the_score_but_for_rounding() -> None:
     rows = {(r["characteristic"], r["attribute"]): r["points"] for r in card().attributes()}
     printed = rows["ratio", "at most 0.2"] + rows["sector", "mining"]
