@@ -136,6 +136,7 @@ def _row(holding: Holding, built: Path, router: ModelRouter, prices: _PriceFiles
             price_table=None if holding.prices is None else prices.table(holding.prices),
             as_of=holding.as_of,
             router=router,
+            progress=lambda _: check_wanted(),
         )
     except _ENDING:
         raise

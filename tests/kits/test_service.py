@@ -184,6 +184,26 @@ def test_nothing_of_a_payload_or_key_is_written_anywhere(
     assert verify_audit(served.home / "audit").faults == []
 
 
+def test_the_finance_kit_assesses_a_call_and_keeps_the_result_for_its_key(
+    served: Served, client: httpx.Client
+) -> None:
+    call = "We may not recover the cost of the plant in Springfield. Orders fell again. " * 12
+    body = {"ticker": "ABC", "document": {"name": "call.txt", "text": call}}
+    made = client.post("/v1/finance/assessments", json=body, headers=served.headers())
+    assert made.status_code == 201, made.text
+    assert made.json()["assessment"]["text"]["evidence"]
+    page = client.get(made.json()["links"]["files"]["report.html"], headers=served.headers())
+    assert "Springfield" in page.text
+    assert client.delete(made.json()["links"]["job"], headers=served.headers()).status_code == 204
+    assert list((served.home / "finance" / "jobs").iterdir()) == []
+    time.sleep(1.2)  # the audit log is flushed each second
+    written = served.log.read_bytes() + b"".join(
+        path.read_bytes() for path in (served.home / "audit").iterdir()
+    )
+    assert b"Springfield" not in written
+    assert b"/v1/finance/assessments/{job_id}/files/{name}" in written
+
+
 def test_a_second_server_on_the_same_home_is_refused(served: Served) -> None:
     with pytest.raises(SettingsError, match="keys") as refused:
         run_service(Settings(home=served.home / "elsewhere"))

@@ -126,7 +126,7 @@ class JobStore:
             shutil.rmtree(job.inputs, ignore_errors=True)
             with self._changed:
                 self._jobs[job.job_id] = job
-            self._end(job, "done", outcome)
+            self._end(job, "done", outcome, audited=False)  # the request has its own record
         return job, outcome
 
     @contextmanager
@@ -292,14 +292,16 @@ class JobStore:
         if erased:
             shutil.rmtree(job.folder, ignore_errors=True)
 
-    def _end(self, job: Job, state: State, outcome: Outcome | None) -> None:
+    def _end(
+        self, job: Job, state: State, outcome: Outcome | None, *, audited: bool = True
+    ) -> None:
         with self._changed:
             job.state, job.outcome, job.work = state, outcome, None
             job.ended_s = self._clock()
             ended = [one for one in self._jobs.values() if one.state in ENDED]
         for one in sorted(ended, key=lambda one: one.ended_s or 0.0)[: -self._kept]:
             self._forget(one)
-        if self._audit is not None:
+        if self._audit is not None and audited:
             status = 200 if state == "done" else (job.problem or {}).get("status", 499)
             self._audit.record(
                 AuditEntry(

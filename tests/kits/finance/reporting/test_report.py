@@ -6,20 +6,25 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import pytest
+
 from kits.finance.markets.prices import PriceHistory
 from kits.finance.reporting.backtest import recent_backtest
 from kits.finance.reporting.report import quotations_of, render_report
 from kits.finance.risk.score import Evidence, RiskAssessment
 
 
-def test_text_of_the_document_is_escaped(assessment: RiskAssessment) -> None:
-    page = render_report(assessment)
+@pytest.fixture(scope="module")
+def page(assessment: RiskAssessment) -> str:
+    return render_report(assessment)
+
+
+def test_text_of_the_document_is_escaped(page: str) -> None:
     assert "<script" not in page
     assert "&lt;script&gt;" in page
 
 
-def test_nothing_is_loaded_from_elsewhere(assessment: RiskAssessment) -> None:
-    page = render_report(assessment)
+def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
     assert not re.search(r"https?:|//[a-z]|@import|\bsrc=|\burl\(", page)
 
 
@@ -47,20 +52,19 @@ def balance_of(page: str) -> list[str]:
     return parser.open_tags
 
 
-def test_every_tag_is_closed(assessment: RiskAssessment) -> None:
-    assert balance_of(render_report(assessment)) == []
+def test_every_tag_is_closed(page: str) -> None:
+    assert balance_of(page) == []
 
 
-def test_figures_of_score_reasons_and_tail_are_shown(assessment: RiskAssessment) -> None:
-    page = render_report(assessment)
+def test_figures_of_score_reasons_and_tail_are_shown(assessment: RiskAssessment, page: str) -> None:
     assert f"{assessment.score:.1f}" in page
     assert "+0.500" in page
     assert "-0.700" in page, "the sum of the log-odds"
     assert f"{100 * assessment.market.tail.value_at_risk:.2f}%" in page
 
 
-def test_equal_assessments_give_equal_pages(assessment: RiskAssessment) -> None:
-    assert render_report(assessment) == render_report(assessment)
+def test_equal_assessments_give_equal_pages(assessment: RiskAssessment, page: str) -> None:
+    assert render_report(assessment) == page
 
 
 def test_without_prices_the_page_says_that_no_market_part_could_be_computed(
@@ -79,17 +83,15 @@ def test_without_prices_the_page_says_that_no_market_part_could_be_computed(
     assert "<svg" not in page
 
 
-def test_every_picture_says_in_words_what_it_shows(assessment: RiskAssessment) -> None:
-    page = render_report(assessment)
+def test_every_picture_says_in_words_what_it_shows(page: str) -> None:
     pictures = re.findall(r"<svg.*?</svg>", page, re.S)
     assert len(pictures) == 4
     assert all('role="img"' in one and "<title>" in one for one in pictures)
 
 
 def test_every_test_of_the_backtest_is_shown_with_the_figures_that_it_has(
-    assessment: RiskAssessment,
+    assessment: RiskAssessment, page: str
 ) -> None:
-    page = render_report(assessment)
     found = recent_backtest(assessment.market.history, level=assessment.market.tail.level)
     assert len(found.tests) == 6
     for test in found.tests:
@@ -108,7 +110,7 @@ def test_prices_too_few_for_a_backtest_are_said_so(assessment: RiskAssessment) -
     assert "No backtest" in page
 
 
-def test_overrides_stand_beside_the_models_number(assessment: RiskAssessment) -> None:
+def test_overrides_stand_beside_the_models_number(assessment: RiskAssessment, page: str) -> None:
     override = {
         "figure": "/score",
         "model_value": assessment.score,
@@ -118,11 +120,11 @@ def test_overrides_stand_beside_the_models_number(assessment: RiskAssessment) ->
         "approved_by": "bob",
         "expires": "2027-01-31",
     }
-    page = render_report(assessment, overrides=[override])
-    assert "Manual overrides in force" in page
-    assert "&lt;b&gt;merger" in page
-    assert f"score {assessment.score:.1f} of 100" in page
-    assert "Manual overrides" not in render_report(assessment)
+    shown = render_report(assessment, overrides=[override])
+    assert "Manual overrides in force" in shown
+    assert "&lt;b&gt;merger" in shown
+    assert f"score {assessment.score:.1f} of 100" in shown
+    assert "Manual overrides" not in page
 
 
 def test_the_passage_that_moved_most_is_the_darkest() -> None:
@@ -144,8 +146,7 @@ def contrast(ink: tuple[int, int, int], paper: tuple[float, ...]) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_text_has_the_contrast_that_wcag_asks_for(assessment: RiskAssessment) -> None:
-    page = render_report(assessment)
+def test_text_has_the_contrast_that_wcag_asks_for(page: str) -> None:
     named = {n: tuple(bytes.fromhex(v)) for n, v in re.findall(r"--(\w+):#([0-9a-f]{6})", page)}
     white, panel = (255, 255, 255), named["panel"]
     for name in ("ink", "soft", "main", "up", "down"):
