@@ -22,6 +22,7 @@ from benchmarks.suite import RESULTS, Outcome, Row, write_outcome
 BENCHMARKS = {
     "finance.credit": "benchmarks.finance_credit:credit",
     "finance.filings": "benchmarks.finance_filings:filings",
+    "finance.linked_risk": "benchmarks.finance_linked_risk:linked_risk",
     "finance.realized": "benchmarks.finance_realized:realized",
     "finance.speed": "benchmarks.finance_speed:speed",
     "finance.var": "benchmarks.finance_var:var",

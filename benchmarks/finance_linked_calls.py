@@ -9,7 +9,7 @@ shipped `past_k` columns run backwards and are not used, but for `past_0`, the 3
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -67,6 +67,18 @@ class LinkedCalls:
         """Returns the rows of a split that have the label."""
         there = np.isfinite(self.labels[label]).all(axis=1)
         return np.flatnonzero((self.split == split) & there)
+
+    def first(self, n: Mapping[str, int]) -> LinkedCalls:
+        """Returns the first calls of each split, for a look."""
+        rows = np.concatenate(
+            [np.flatnonzero(self.split == split)[:most] for split, most in n.items()]
+        )
+        arrays = {
+            name: getattr(self, name)[rows]
+            for name in ("call_id", "ticker", "day", "split", "past_30")
+        }
+        labels: dict[Label, Floats] = {kind: y[rows] for kind, y in self.labels.items()}
+        return replace(self, **arrays, labels=labels, text=tuple(self.text[row] for row in rows))
 
     def before_embargo(self, days: int) -> Ints:
         """Returns train and dev rows at least `days` before the first test call, by date."""

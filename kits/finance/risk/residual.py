@@ -20,7 +20,14 @@ import numpy.typing as npt
 
 from common.errors import InputError
 
-__all__ = ["PENALTIES", "ResidualLink", "Sides", "fit_residual_link", "shrunken_weight"]
+__all__ = [
+    "PENALTIES",
+    "ResidualLink",
+    "Sides",
+    "fit_residual_link",
+    "fit_signal_link",
+    "shrunken_weight",
+]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -142,6 +149,41 @@ def fit_residual_link(
     )
 
 
+def fit_signal_link(
+    signals: npt.ArrayLike, price: npt.ArrayLike, outcome: npt.ArrayLike, *, choose: Ints
+) -> ResidualLink:
+    """Links the signals of a tuned text model, one per horizon, already in the residual's unit.
+
+    B is the identity; only the weight is fitted.
+
+    Args:
+        signals: `(n, n_horizons)`; rows without text hold NaN.
+        price: p, `(n, n_horizons)`.
+        outcome: y, `(n, n_horizons)`.
+        choose: Rows that neither the text model nor the price model was fitted on.
+
+    Raises:
+        InputError: Too few rows with text.
+    """
+    z, p, y = (np.asarray(a, dtype=np.float64) for a in (signals, price, outcome))
+    told = np.asarray(np.isfinite(z).all(axis=1))
+    choose = choose[told[choose]]
+    if len(choose) < _LEAST_ROWS:
+        raise InputError(
+            "rows of a residual fit",
+            expected=f"{_LEAST_ROWS} or more with text to choose the weight on",
+            found=str(len(choose)),
+            remedy="Give more rows.",
+        )
+    return ResidualLink(
+        price_centre=p[choose].mean(axis=0),
+        feature_centre=z[choose].mean(axis=0),
+        coefficients=np.eye(z.shape[1]),
+        weight=shrunken_weight((y - p)[choose], z[choose]),
+        penalty=0.0,
+    )
+
+
 def shrunken_weight(residual: npt.ArrayLike, signal: npt.ArrayLike) -> float:
     """Returns one weight for a signal at all horizons, shrunk towards 0.
 
@@ -168,11 +210,14 @@ def shrunken_weight(residual: npt.ArrayLike, signal: npt.ArrayLike) -> float:
 
 
 def _ridges(z: Floats, residual: Floats, penalties: Sequence[float]) -> list[tuple[float, Floats]]:
-    """Returns coefficients for each penalty, from one singular value decomposition."""
+    """Returns coefficients for each penalty, from one decomposition of the smaller side."""
     scale = float(np.sqrt((z**2).mean(axis=0).mean())) or 1.0
-    left, singular, right = np.linalg.svd(z / scale, full_matrices=False)
-    seen = left.T @ (residual - residual.mean(axis=0))
-    return [
-        (penalty, right.T @ ((singular / (singular**2 + penalty))[:, None] * seen) / scale)
-        for penalty in penalties
-    ]
+    x, r = z / scale, residual - residual.mean(axis=0)
+    if x.shape[1] > len(x):  # x'(xx' + penalty)^-1 r, the same as the other to rounding
+        values, vectors = np.linalg.eigh(x @ x.T)
+        left, seen = x.T @ vectors, vectors.T @ r
+    else:
+        values, left = np.linalg.eigh(x.T @ x)
+        seen = left.T @ (x.T @ r)
+    shrunk = [seen / (np.maximum(values, 0.0) + penalty)[:, None] for penalty in penalties]
+    return [(penalty, left @ one / scale) for penalty, one in zip(penalties, shrunk, strict=True)]

@@ -7,9 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.linear_model import Ridge
 
 from common.errors import InputError
-from kits.finance.risk.residual import ResidualLink, fit_residual_link, shrunken_weight
+from kits.finance.risk.residual import (
+    ResidualLink,
+    fit_residual_link,
+    fit_signal_link,
+    shrunken_weight,
+)
 
 FIT, CHOOSE = np.arange(400), np.arange(400, 600)
 finite = st.floats(-10, 10, allow_nan=False)
@@ -91,6 +97,21 @@ def test_rows_elsewhere_decide_nothing():
     assert first.weight == second.weight
 
 
+def test_the_ridge_is_that_of_scikit_learn():
+    """With fewer and with more features than rows, at the penalty that was chosen."""
+    for n_features in (5, 90):
+        rng = np.random.default_rng(n_features)
+        features, outcome = rng.normal(size=(70, n_features)), rng.normal(size=(70, 2))
+        fitted = fit_residual_link(
+            features, np.zeros((70, 2)), outcome, fit=FIT[:50], choose=np.arange(50, 70),
+            penalties=(3.0,),
+        )  # fmt: skip
+        centred = features[:50] - features[:50].mean(axis=0)
+        scale = np.sqrt((centred**2).mean())
+        peer = Ridge(alpha=3.0).fit(centred / scale, outcome[:50])
+        np.testing.assert_allclose(fitted.coefficients, peer.coef_.T / scale, atol=1e-9)
+
+
 def test_more_features_than_rows_are_no_obstacle():
     """The ridge is solved where the normal equations are singular."""
     rng = np.random.default_rng(0)
@@ -118,6 +139,18 @@ def test_repeating_a_horizon_proves_nothing_more():
     once = shrunken_weight(residual, signal)
     assert 0 < once < 1
     assert shrunken_weight(np.tile(residual, 4), np.tile(signal, 4)) == pytest.approx(once)
+
+
+def test_a_tuned_signal_is_only_weighed():
+    """Its own unit is kept: the true signal gets a weight near 1, a row without text none."""
+    _, price, outcome, said = simulated(1.0)
+    fitted = fit_signal_link(said, price, outcome, choose=CHOOSE)
+    assert fitted.weight == pytest.approx(1.0, abs=0.1)
+    signals = said.copy()
+    signals[0] = np.nan
+    np.testing.assert_array_equal(fitted.forecast(price, signals)[0], price[0])
+    with pytest.raises(InputError, match="choose the weight on; found 5"):
+        fit_signal_link(said, price, outcome, choose=CHOOSE[:5])
 
 
 def test_rows_that_fit_and_choose_are_refused():
