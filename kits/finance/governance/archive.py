@@ -11,6 +11,8 @@ import hashlib
 import os
 import re
 import secrets
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,22 +97,8 @@ class Archive:
         """
         sha256 = file_sha256(path)
         if not self._place(sha256).is_file():
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() != sha256:
-                raise StoreError(
-                    "archive",
-                    expected="a file that stays as it is while it is copied",
-                    found="another content",
-                    remedy="Wait until whoever writes the file has ended, and run this again.",
-                )
-            self._write(sha256, content)
-        return sha256
-
-    def keep_bytes(self, content: bytes) -> str:
-        """Keeps bytes and returns their sha256."""
-        sha256 = hashlib.sha256(content).hexdigest()
-        if not self._place(sha256).is_file():
-            self._write(sha256, content)
+            with path.open("rb") as file:
+                self._write(sha256, iter(lambda: file.read(_CHUNK), b""))
         return sha256
 
     def find(self, sha256: str) -> Path | None:
@@ -136,16 +124,45 @@ class Archive:
     def _place(self, sha256: str) -> Path:
         return self._folder / sha256[:2] / sha256
 
-    def _write(self, sha256: str, content: bytes) -> None:
+    def purge(self, older_than_s: float) -> int:
+        """Erases copies that were kept longer ago; their records can then no longer be replayed.
+
+        Returns:
+            How many.
+        """
+        before = time.time() - older_than_s
+        old = [
+            path
+            for path in self._folder.glob("??/*")
+            if _SHA256.fullmatch(path.name) and path.stat().st_mtime < before
+        ]
+        for path in old:
+            path.unlink()
+        return len(old)
+
+    def _write(self, sha256: str, chunks: Iterable[bytes]) -> None:
+        """Writes a copy beside its place first, and puts it there if it is what it should be."""
         place = self._place(sha256)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.chmod(0o700)
-        draft = place.with_name(f".making-{secrets.token_hex(8)}")
-        with open(draft, "xb", opener=_private) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(place)
+        draft, sha = place.with_name(f".making-{secrets.token_hex(8)}"), hashlib.sha256()
+        try:
+            with open(draft, "xb", opener=_private) as file:
+                for chunk in chunks:
+                    sha.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            if sha.hexdigest() != sha256:
+                raise StoreError(
+                    "archive",
+                    expected="a file that stays as it is while it is copied",
+                    found="another content",
+                    remedy="Wait until whoever writes the file has ended, and run this again.",
+                )
+            draft.replace(place)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:

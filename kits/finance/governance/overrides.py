@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -166,13 +166,14 @@ class OverrideLog:
 
         Raises:
             AccessError: It is the person who proposed it.
-            ConflictError: It was approved or withdrawn before, or has expired.
+            ConflictError: It was approved or withdrawn before, or has expired, or another
+                one of the same figure is in force.
             UnknownNameError: There is no such proposal.
         """
 
         def decide(records: tuple[Record, ...]) -> Mapping[str, Any]:
             proposal = _named(records, override_id)
-            _require_open(proposal)
+            _require_open(proposal, _folded(records).values())
             if _person(by) == _person(proposal.proposed_by):
                 raise AccessError(
                     "approval of an override",
@@ -251,13 +252,17 @@ def _named(records: tuple[Record, ...], override_id: str) -> Override:
     return found
 
 
-def _require_open(proposal: Override) -> None:
+def _require_open(proposal: Override, others: Iterable[Override]) -> None:
+    today = datetime.now(UTC).date()
     if proposal.withdrawn is not None:
         raise _conflict("one that was withdrawn")
     if proposal.approved is not None:
         raise _conflict("one that was approved before")
-    if proposal.expires < datetime.now(UTC).date():
+    if proposal.expires < today:
         raise _conflict("one that has expired")
+    same = (proposal.ticker, proposal.figure)
+    if any(one.in_force(today) and (one.ticker, one.figure) == same for one in others):
+        raise _conflict("another override of that figure in force, which has to be withdrawn first")
 
 
 def _event(event: str, override_id: str, by: str) -> dict[str, Any]:

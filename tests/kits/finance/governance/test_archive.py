@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 
 import pytest
@@ -20,7 +21,7 @@ def test_what_is_kept_comes_back_under_its_sha256(tmp_path_factory, content):
     (folder / "file").write_bytes(content)
     archive = Archive(folder / "kept")
     sha256 = archive.keep(folder / "file")
-    assert sha256 == hashlib.sha256(content).hexdigest() == archive.keep_bytes(content)
+    assert sha256 == hashlib.sha256(content).hexdigest()
     assert archive.find(sha256).read_bytes() == content
 
 
@@ -37,8 +38,9 @@ def test_equal_content_is_kept_once_and_privately(tmp_path):
 
 def test_a_copy_that_was_changed_is_refused(tmp_path):
     """A digest never leads to other content."""
-    archive = Archive(tmp_path)
-    sha256 = archive.keep_bytes(b"as it was")
+    archive = Archive(tmp_path / "kept")
+    (tmp_path / "file").write_bytes(b"as it was")
+    sha256 = archive.keep(tmp_path / "file")
     archive.find(sha256).write_bytes(b"as it is")
     with pytest.raises(StoreError, match="changed"):
         archive.find(sha256)
@@ -60,3 +62,16 @@ def test_a_digest_is_taken_anew_when_the_file_changes(tmp_path):
     path.unlink()
     with pytest.raises(MissingInputError):
         file_sha256(path)
+
+
+def test_old_copies_are_erased_and_nothing_else(tmp_path):
+    """By the time at which they were kept."""
+    archive = Archive(tmp_path / "kept")
+    for name in ("old", "new"):
+        (tmp_path / name).write_text(name)
+    old, new = (archive.keep(tmp_path / name) for name in ("old", "new"))
+    os.utime(archive.find(old), (0, 0))
+    assert archive.purge(3600) == 1
+    assert archive.find(old) is None
+    assert archive.find(new).read_text() == "new"
+    assert not list((tmp_path / "kept").rglob(".making-*"))

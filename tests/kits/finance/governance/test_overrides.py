@@ -95,6 +95,24 @@ def test_nobody_approves_twice_or_what_is_not_there(log, proposed):
         log.approve("0" * 16, by="D. Silva")
 
 
+def test_a_figure_has_one_override_at_a_time(log, proposed, assessed):
+    """A second one waits until the first is withdrawn."""
+    log.approve(proposed.override_id, by="C. Okafor")
+    other = log.propose(
+        assessed / "assessment.json",
+        figure="/score",
+        value=50.0,
+        reason=REASON,
+        by="C. Okafor",
+        expires=LATER,
+    )
+    with pytest.raises(ConflictError, match="withdrawn first"):
+        log.approve(other.override_id, by="A. Weber")
+    log.withdraw(proposed.override_id, by="A. Weber", reason="Superseded by new facts.")
+    log.approve(other.override_id, by="A. Weber")
+    assert [one.value for one in log.in_force("SP500", on=TODAY)] == [50.0]
+
+
 def test_it_can_be_withdrawn_and_stays_in_the_log(log, proposed):
     """With a reason too."""
     log.approve(proposed.override_id, by="C. Okafor")
