@@ -1,7 +1,7 @@
 """Assesses a portfolio: each company as `pipeline.assess` does, then the whole as tables.
 
-One company that cannot be assessed is listed with its reason; the others go on. Figures
-are not aggregated into a risk of the portfolio here: sums over companies say so.
+One company that cannot be assessed is listed with its reason; the others go on. Where the
+prices allow it, VaR and ES of the companies together are added, with each one's part.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from common.errors import (
 )
 from common.request import check_wanted
 from common.routing.cache import ResultCache
+from kits.finance.governance.arithmetic import repeatable_arithmetic
 from kits.finance.holdings import Holding
 from kits.finance.pipeline import assess
 from kits.finance.reporting.tables import (
@@ -91,7 +92,7 @@ def assess_portfolio(
             tell(done, len(holdings))
             rows.append(_row(holding, built, routes, prices))
         tell(len(holdings), len(holdings))
-        table = PortfolioTable(tuple(rows), notes=_notes(rows))
+        table = _table(rows)
         _write_tables(built, table, duration_s=time.monotonic() - started)
         _move(built, out)
     return table
@@ -153,6 +154,15 @@ def _row(holding: Holding, built: Path, router: ModelRouter, prices: _PriceFiles
         failure=failure,
         report=f"{place}/report.html" if assessment is not None else "",
     )
+
+
+def _table(rows: Sequence[CompanyRow]) -> PortfolioTable:
+    from kits.finance.reporting.portfolio_risk import aggregate_risk
+
+    with repeatable_arithmetic():
+        risk, reason = aggregate_risk(rows)
+    told = (reason,) if risk is None else (f"VaR and ES together: {risk.method}.", *risk.notes)
+    return PortfolioTable(tuple(rows), notes=(*_notes(rows), *told), risk=risk)
 
 
 def _notes(rows: Sequence[CompanyRow]) -> tuple[str, ...]:

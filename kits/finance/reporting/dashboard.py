@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from kits.finance.reporting.distribution import draw_distribution
 from kits.finance.reporting.page import render_page
-from kits.finance.reporting.tables import CompanyRow, PortfolioTable
+from kits.finance.reporting.tables import CompanyRow, PortfolioTable, company_record
 
 __all__ = ["Cell", "render_dashboard"]
 
@@ -26,6 +26,7 @@ _COLUMNS = (
     ("Prices alone", True),
     ("VaR", True),
     ("ES", True),
+    ("ES part", True),
     ("Text %ile", True),
     ("Strongest reason", False),
 )
@@ -62,20 +63,22 @@ def render_dashboard(table: PortfolioTable) -> str:
     return render_page(
         "dashboard.html.j2",
         s=table.summary,
+        level=None if table.risk is None else table.risk.level,
         event=events.pop() if len(events) == 1 else "",
         distribution=draw_distribution(scores),
         failures=table.failed,
         columns=[_Column(title, numeric) for title, numeric in _COLUMNS],
-        rows=[_cells(row) for row in ordered],
+        rows=[_cells(row, table) for row in ordered],
         notes=table.notes,
     )
 
 
-def _cells(row: CompanyRow) -> list[Cell]:
+def _cells(row: CompanyRow, table: PortfolioTable) -> list[Cell]:
     one = row.assessment
     if one is None:
         return []
     tail = None if one.market is None else one.market.tail
+    part = company_record(row, table.risk)["component_es"]
     alone = one.event_probability_prices_only
     strongest = max(one.reasons, key=lambda reason: abs(reason.contribution), default=None)
     effect = 0.0 if strongest is None else strongest.contribution
@@ -89,6 +92,7 @@ def _cells(row: CompanyRow) -> list[Cell]:
         _number(alone, 100, "%.1f"),
         _number(None if tail is None else tail.value_at_risk, 100, "%.2f%%"),
         _number(None if tail is None else tail.expected_shortfall, 100, "%.2f%%"),
+        _number(part, 100, "%.3f%%"),
         _number(one.text.percentile, 1, "%.0f"),
         Cell(f"{strongest.code} {effect:+.2f}" if strongest and effect else "–"),
     ]

@@ -11,9 +11,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kits.finance.risk.score import RiskAssessment
+
+if TYPE_CHECKING:
+    from kits.finance.risk.aggregation import PortfolioTailRisk
 
 __all__ = [
     "CompanyRow",
@@ -44,6 +47,8 @@ _FIELDS: Mapping[str, str] = {
     "var_level": _NUMBER,
     "value_at_risk": _NUMBER,
     "expected_shortfall": _NUMBER,
+    "component_var": _NUMBER,
+    "component_es": _NUMBER,
     "text_signal": _NUMBER,
     "text_percentile": _NUMBER,
     "n_sentences": _COUNT,
@@ -51,7 +56,10 @@ _FIELDS: Mapping[str, str] = {
     "prices_digest": _TEXT,
     "report": _TEXT,
 }
-"""Column -> kind. Probabilities, volatilities, VaR and ES are decimals; score is 0 to 100."""
+"""Column -> kind. Probabilities, volatilities, VaR and ES are decimals; score is 0 to 100.
+
+`component_var` and `component_es` are parts of the whole portfolio's, which they add up to.
+"""
 
 
 @dataclass(frozen=True)
@@ -89,14 +97,16 @@ class PortfolioTable:
     Args:
         rows: One for each line.
         notes: What a reader of the whole should know: currencies, dates, what is left out.
+        risk: VaR and ES of the companies together; None where their prices do not allow it.
     """
 
     rows: tuple[CompanyRow, ...]
     notes: tuple[str, ...] = ()
+    risk: PortfolioTailRisk | None = None
     summary: Mapping[str, float | int | None] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "summary", _summary(self.rows))
+        object.__setattr__(self, "summary", {**_summary(self.rows), **_together(self.risk)})
 
     @property
     def assessed(self) -> tuple[CompanyRow, ...]:
@@ -109,8 +119,13 @@ class PortfolioTable:
         return tuple(row for row in self.rows if row.assessment is None)
 
 
-def company_record(row: CompanyRow) -> dict[str, Any]:
-    """Returns one row's figures by column; None where there is none."""
+def company_record(row: CompanyRow, risk: PortfolioTailRisk | None = None) -> dict[str, Any]:
+    """Returns one row's figures by column; None where there is none.
+
+    Args:
+        row: The company.
+        risk: Of the portfolio that it is part of.
+    """
     record: dict[str, Any] = dict.fromkeys(_FIELDS)
     record |= {"line": row.line, "ticker": row.ticker, "weight": row.weight}
     record |= {"currency": row.currency, "failure": row.failure, "report": row.report}
@@ -143,6 +158,10 @@ def company_record(row: CompanyRow) -> dict[str, Any]:
             "expected_shortfall": tail.expected_shortfall,
             "prices_digest": one.market.history.digest,
         }
+    for position in () if risk is None else risk.positions:
+        if position.ticker == row.ticker and one.market is not None:
+            record["component_var"] = position.component_var
+            record["component_es"] = position.component_es
     return record
 
 
@@ -167,7 +186,7 @@ def portfolio_json(table: PortfolioTable, *, run: Mapping[str, Any]) -> str:
         reasons = () if row.assessment is None else row.assessment.reasons
         companies.append(
             {
-                **company_record(row),
+                **company_record(row, table.risk),
                 "reasons": [
                     {"code": r.code, "statement": r.statement, "contribution": r.contribution}
                     for r in reasons
@@ -190,7 +209,7 @@ def portfolio_parquet(table: PortfolioTable) -> bytes:
     import pyarrow.parquet as pq
 
     types = {_TEXT: pa.string(), _NUMBER: pa.float64(), _COUNT: pa.int64()}
-    records = [company_record(row) for row in table.rows]
+    records = [company_record(row, table.risk) for row in table.rows]
     columns = {
         name: pa.array([record[name] for record in records], types[kind])
         for name, kind in _FIELDS.items()
@@ -210,6 +229,16 @@ def contribution_of(row: CompanyRow, code: str) -> float | None:
         return None
     parts = [reason.contribution for reason in row.assessment.reasons if reason.code == code]
     return math.fsum(parts) if parts else None
+
+
+def _together(risk: PortfolioTailRisk | None) -> dict[str, float | int | None]:
+    """Returns the figures of the whole, as shares of its scored part."""
+    return {
+        "value_at_risk": None if risk is None else risk.value_at_risk,
+        "expected_shortfall": None if risk is None else risk.expected_shortfall,
+        "diversification": None if risk is None else risk.diversification,
+        "n_scenarios": None if risk is None else risk.n_scenarios,
+    }
 
 
 def _summary(rows: Sequence[CompanyRow]) -> dict[str, float | int | None]:

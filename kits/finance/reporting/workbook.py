@@ -46,6 +46,9 @@ _FORMATS = {
     "var_level": "0.0%",
     "value_at_risk": "0.00%",
     "expected_shortfall": "0.00%",
+    "component_var": "0.000%",
+    "component_es": "0.000%",
+    "diversification": "0.0%",
     "text_signal": "0.0000",
     "text_percentile": "0",
     "contribution": "0.000",
@@ -89,7 +92,7 @@ def _companies(table: PortfolioTable) -> tuple[tuple[str, ...], list[dict[str, A
     codes = reason_codes(table.rows)
     records = []
     for row in table.rows:
-        record = company_record(row)
+        record = company_record(row, table.risk)
         record |= {f"log_odds_{code}": contribution_of(row, code) for code in codes}
         records.append(record)
     names = tuple(records[0]) if records else ("line", "ticker")

@@ -57,7 +57,7 @@ def test_one_bad_company_does_not_stop_the_rest(twice) -> None:
     assert [row.ticker for row in table.assessed] == ["ABC", "XYZ", "TXT"]
     assert [row.ticker for row in table.failed] == ["GONE", "NONE"]
     assert all("expected" in row.failure for row in table.failed)
-    assert len(table.notes) == 4  # currencies, without prices, failures, sums
+    assert len(table.notes) == 5  # currencies, without prices, failures, sums, no whole
 
 
 def test_every_result_is_written_and_nothing_else(twice) -> None:
@@ -112,6 +112,19 @@ def test_a_folder_with_other_files_is_refused(folder, router, tmp_path: Path, na
     with pytest.raises(InputError, match="output folder"):
         assess_portfolio(read_holdings(folder / "portfolio.csv"), out=tmp_path, router=router)
     assert (tmp_path / "other.txt").read_text() == "mine"
+
+
+def test_companies_of_one_currency_and_day_have_a_var_together(folder, router, tmp_path) -> None:
+    (folder / "one.csv").write_text(
+        "ticker,document,prices,weight\nABC,call.txt,prices.csv,3\nXYZ,call.txt,prices.csv,1\n"
+    )
+    out = tmp_path / "out"
+    table = assess_portfolio(read_holdings(folder / "one.csv"), out=out, router=router)
+    written = json.loads((out / "portfolio.json").read_text())
+    parts = [one["component_es"] for one in written["companies"]]
+    assert sum(parts) == pytest.approx(written["summary"]["expected_shortfall"])
+    assert written["summary"]["value_at_risk"] == table.risk.value_at_risk
+    assert "One-day VaR together" in (out / "dashboard.html").read_text()
 
 
 def test_a_run_that_is_given_up_leaves_nothing(folder, router, tmp_path: Path) -> None:
