@@ -29,14 +29,14 @@ _COMPANIES = "companies"
 
 def assessment_answer(job: Job) -> dict[str, Any]:
     """Returns an assessment that was written to the job's results, and where its files are."""
-    written = json.loads((job.results / "assessment.json").read_text(encoding="utf-8"))
+    written = json.loads(result_file(job, "assessment.json").read_text(encoding="utf-8"))
     links = {**_links(job), "explanation": f"{_address(job)}/explanation"}
     return {"id": job.job_id, "links": links, "assessment": written}
 
 
 def portfolio_answer(job: Job) -> dict[str, Any]:
     """Returns a portfolio that was written to the job's results, and where its files are."""
-    written = json.loads((job.results / "portfolio.json").read_text(encoding="utf-8"))
+    written = json.loads(result_file(job, "portfolio.json").read_text(encoding="utf-8"))
     return {"id": job.job_id, "links": _links(job), "portfolio": written}
 
 

@@ -11,12 +11,7 @@ from common.errors import TableError, TooLargeError
 from common.serving.security import Caller
 from common.serving.work import WorkThreads
 from common.task import Provenance
-from kits.finance.api.answers import (
-    ASSESSMENT,
-    PORTFOLIO,
-    assessment_answer,
-    portfolio_answer,
-)
+from kits.finance.api.answers import ASSESSMENT, PORTFOLIO
 from kits.finance.api.job import Job, Outcome
 from kits.finance.api.jobs import JobStore
 from kits.finance.api.questions import (
@@ -144,7 +139,6 @@ class FinanceService:
             progress=job.report_step,
         )
         return Outcome(
-            assessment_answer(job),
             models=assessment.provenance,
             input_digest=assessment.document_digest,
         )
@@ -163,7 +157,6 @@ class FinanceService:
             for one in row.assessment.provenance if row.assessment else ():
                 models.setdefault(one.model + (one.adapter_digest or ""), one)
         return Outcome(
-            portfolio_answer(job),
             models=tuple(models.values()),
             input_digest=hashlib.sha256(text.encode()).hexdigest(),
         )

@@ -20,15 +20,13 @@ ENDED: frozenset[State] = frozenset({"done", "failed", "cancelled"})
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job's work came to.
+    """Where a job's results come from; the results themselves are files.
 
     Args:
-        content: What callers are sent.
         models: Where the figures come from, for the audit record.
         input_digest: sha256 of the input, for the audit record.
     """
 
-    content: dict[str, Any]
     models: tuple[Provenance, ...] = ()
     input_digest: str = ""
 
@@ -59,6 +57,7 @@ class Job:
     outcome: Outcome | None = None
     problem: dict[str, Any] | None = None
     ended_s: float | None = None
+    n_bytes: int = 0
     work: Callable[[Job], Outcome] | None = field(default=None, repr=False)
 
     @property

@@ -7,6 +7,7 @@ A job belongs to the key that sent it; others but an admin do not learn that it 
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import shutil
 import threading
@@ -41,6 +42,7 @@ class JobStore:
         queue: Jobs that may wait, and of them `queue_each` of one key.
         queue_each: Jobs of one key that may wait or run.
         kept: Ended jobs whose results stay, 1 or more; the oldest go first.
+        kept_bytes: Size of all results that stay; the newest stays in any case.
         timeout_s: Longest time for one job, waiting included.
         audit: Where the end of each job is recorded; nowhere without one.
         clock: Seconds since 1970.
@@ -54,6 +56,7 @@ class JobStore:
         queue: int = 16,
         queue_each: int = 8,
         kept: int = 200,
+        kept_bytes: int = 4 << 30,
         timeout_s: float = 3600.0,
         audit: AuditLog | None = None,
         clock: Callable[[], float] = time.time,
@@ -63,7 +66,7 @@ class JobStore:
         folder.mkdir(mode=0o700, parents=True)
         self._folder, self._audit, self._clock = folder, audit, clock
         self._queue, self._queue_each, self._kept = queue, queue_each, kept
-        self._timeout_s = timeout_s
+        self._kept_bytes, self._timeout_s = kept_bytes, timeout_s
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._closed = False
@@ -297,9 +300,8 @@ class JobStore:
     ) -> None:
         with self._changed:
             job.state, job.outcome, job.work = state, outcome, None
-            job.ended_s = self._clock()
-            ended = [one for one in self._jobs.values() if one.state in ENDED]
-        for one in sorted(ended, key=lambda one: one.ended_s or 0.0)[: -self._kept]:
+            job.ended_s, job.n_bytes = self._clock(), _size_of(job.folder)
+        for one in self._superfluous():
             self._forget(one)
         if self._audit is not None and audited:
             status = 200 if state == "done" else (job.problem or {}).get("status", 499)
@@ -314,7 +316,23 @@ class JobStore:
                 )
             )
 
+    def _superfluous(self) -> Sequence[Job]:
+        """Returns the ended jobs that go, so that neither number nor size is passed."""
+        with self._changed:
+            ended = [one for one in self._jobs.values() if one.state in ENDED]
+        ended.sort(key=lambda one: one.ended_s or 0.0, reverse=True)  # the newest first
+        sizes = itertools.accumulate(one.n_bytes for one in ended)
+        return [
+            one
+            for place, (one, n_bytes) in enumerate(zip(ended, sizes, strict=True))
+            if place >= self._kept or (place and n_bytes > self._kept_bytes)
+        ]
+
     def _forget(self, job: Job) -> None:
         with self._changed:
             self._jobs.pop(job.job_id, None)
         shutil.rmtree(job.folder, ignore_errors=True)
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

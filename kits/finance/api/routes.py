@@ -23,8 +23,10 @@ from kits.finance.api.answers import (
     ADDRESS,
     ASSESSMENT,
     PORTFOLIO,
+    assessment_answer,
     explanation_of,
     job_answer,
+    portfolio_answer,
     result_file,
 )
 from kits.finance.api.dependencies import FinanceService
@@ -111,22 +113,22 @@ def _add_assessments(routes: APIRouter, service: FinanceService) -> None:
                     request, lambda: service.assess_later(assessment_question(body), caller)
                 )
                 return _accepted(job, {"Preference-Applied": "respond-async"})
-            _, outcome = await service.work.run(
+            job, outcome = await service.work.run(
                 request, lambda: service.assess_now(assessment_question(body), caller)
             )
-        location = {"Location": outcome.content["links"]["self"]}
-        return _answered(request, outcome, HTTPStatus.CREATED, location)
+        content = assessment_answer(job)
+        location = {"Location": content["links"]["self"]}
+        return _answered(request, content, outcome, HTTPStatus.CREATED, location)
 
     @routes.get("/assessments/{job_id}", summary="Read an assessment")
     def read(request: Request, job_id: _Id) -> JSONResponse:
-        _, outcome = service.jobs.result(job_id, ASSESSMENT, caller_of(request))
-        return _answered(request, outcome)
+        job, outcome = service.jobs.result(job_id, ASSESSMENT, caller_of(request))
+        return _answered(request, assessment_answer(job), outcome)
 
     @routes.get("/assessments/{job_id}/explanation", summary="Why it says so: reasons, passages")
     def explain(request: Request, job_id: _Id) -> JSONResponse:
-        _, outcome = service.jobs.result(job_id, ASSESSMENT, caller_of(request))
-        note_answer(request, outcome.models, input_digest=outcome.input_digest)
-        return JSONResponse(explanation_of(outcome.content))
+        job, outcome = service.jobs.result(job_id, ASSESSMENT, caller_of(request))
+        return _answered(request, explanation_of(assessment_answer(job)), outcome)
 
     @routes.get("/assessments/{job_id}/files/{name}", summary="Fetch the report or a table")
     def fetch(request: Request, job_id: _Id, name: _Name) -> Response:
@@ -156,8 +158,8 @@ def _add_portfolios(routes: APIRouter, service: FinanceService) -> None:
 
     @routes.get("/portfolios/{job_id}", summary="Read a portfolio's results")
     def read(request: Request, job_id: _Id) -> JSONResponse:
-        _, outcome = service.jobs.result(job_id, PORTFOLIO, caller_of(request))
-        return _answered(request, outcome)
+        job, outcome = service.jobs.result(job_id, PORTFOLIO, caller_of(request))
+        return _answered(request, portfolio_answer(job), outcome)
 
     @routes.get("/portfolios/{job_id}/files/{name}", summary="Fetch the dashboard or a table")
     def fetch(request: Request, job_id: _Id, name: _Name) -> Response:
@@ -208,12 +210,13 @@ def _accepted(job: Job, headers: dict[str, str] | None = None) -> JSONResponse:
 
 def _answered(
     request: Request,
+    content: dict[str, Any],
     outcome: Outcome,
     status: HTTPStatus = HTTPStatus.OK,
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     note_answer(request, outcome.models, input_digest=outcome.input_digest)
-    return JSONResponse(outcome.content, status, headers)
+    return JSONResponse(content, status, headers)
 
 
 def _sent(path: FilePath) -> Response:

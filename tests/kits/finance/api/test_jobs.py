@@ -40,7 +40,9 @@ def receive(folder: Path) -> None:
 
 def at_once(job) -> Outcome:
     assert (job.inputs / "input.txt").read_text() == "secret"
-    return Outcome({"answer": 1})
+    (job.results).mkdir()
+    (job.results / "answer.txt").write_text("x" * 100)
+    return Outcome(input_digest="1")
 
 
 class Held:
@@ -53,7 +55,7 @@ class Held:
         self.begun.set()
         self.let_go.wait(30)
         job.report_step("after")
-        return Outcome({"answer": 2})
+        return Outcome(input_digest="2")
 
 
 def send(store: JobStore, work, caller: Caller = DESK):
@@ -71,7 +73,7 @@ def wait_for(store: JobStore, job, *states: str) -> None:
 def test_a_job_runs_and_its_inputs_are_gone_when_it_is_done(store: JobStore) -> None:
     job = send(store, at_once)
     wait_for(store, job, "done")
-    assert store.result(job.job_id, "assessment", DESK)[1].content == {"answer": 1}
+    assert store.result(job.job_id, "assessment", DESK)[1].input_digest == "1"
     assert not job.inputs.exists()
 
 
@@ -173,6 +175,20 @@ def test_the_oldest_results_go_first_and_all_by_age(store: JobStore, clock: Cloc
     assert list(store._folder.iterdir()) == []
 
 
+def test_results_are_bounded_in_size_too(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "jobs", kept_bytes=250)
+    jobs = []
+    for _ in range(3):
+        jobs.append(send(store, at_once))
+        wait_for(store, jobs[-1], "done")
+    for _ in range(1000):
+        if not jobs[0].folder.exists():
+            break
+        threading.Event().wait(0.01)
+    assert [one.folder.exists() for one in jobs] == [False, True, True]
+    store.close()
+
+
 def test_a_small_piece_of_work_is_done_at_once_and_kept_only_where_it_succeeds(store) -> None:
     job, outcome = store.run("assessment", DESK, receive=receive, work=at_once)
     assert store.result(job.job_id, "assessment", DESK) == (job, outcome)
@@ -208,7 +224,7 @@ def test_closing_gives_up_what_runs_and_takes_no_more(tmp_path: Path) -> None:
         except DeadlineError:
             seen.append("given up")
             raise
-        return Outcome({})
+        return Outcome()
 
     send(store, wait)
     assert begun.wait(30)
