@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
@@ -15,7 +15,7 @@ from common.errors import TableError
 from kits.finance.markets.prices import PriceHistory
 from kits.finance.markets.volatility import simple_returns
 
-__all__ = ["MissingHistory", "Portfolio", "build_portfolio"]
+__all__ = ["MissingHistory", "Portfolio", "build_portfolio", "foreign_currencies"]
 
 Floats = npt.NDArray[np.float64]
 MissingHistory = Literal["leave out", "refuse"]
@@ -59,8 +59,9 @@ def build_portfolio(
 ) -> Portfolio:
     """Aligns the histories on their common days.
 
-    Prices are taken to be in `currency`: nothing is converted. A return over days that one
-    position lacks spans them for all.
+    Nothing is converted: a history that names another currency is refused, and one that names
+    none is taken to be in `currency`. A return over days that one position lacks spans them
+    for all.
 
     Args:
         exposures: Ticker to value in `currency`, finite and not zero.
@@ -75,7 +76,7 @@ def build_portfolio(
         TableError: An exposure or the currency is faulty, a history is missing or too short,
             or the common days are too few. All faults are listed.
     """
-    _require_positions(exposures, currency, window_days)
+    _require_positions(exposures, histories, currency, window_days)
     known = {
         ticker: _until(histories[ticker], as_of) for ticker in exposures if ticker in histories
     }
@@ -101,7 +102,25 @@ def build_portfolio(
         dates=dates[1:],
         returns=np.column_stack([simple_returns(column) for column in closes.T]),
         left_out=tuple(short),
-        notes=_notes(exposures, short, currency, len(dates) - 1, lost),
+        notes=(
+            *_currency_notes(kept, histories, currency),
+            *_notes(exposures, short, len(dates) - 1, lost),
+        ),
+    )
+
+
+def foreign_currencies(
+    tickers: Iterable[str], histories: Mapping[str, PriceHistory], currency: str
+) -> tuple[str, ...]:
+    """Returns "TICKER in XXX" for each history that names another currency.
+
+    Pence and pounds ("GBp", "GBP") count as one: returns are the same in both.
+    """
+    named = {ticker: histories[ticker].currency for ticker in tickers if ticker in histories}
+    return tuple(
+        f"{ticker} in {other}"
+        for ticker, other in named.items()
+        if other is not None and other.upper() != currency
     )
 
 
@@ -136,10 +155,20 @@ def _common(
     return dates, np.column_stack(closes), lost
 
 
-def _notes(
-    exposures: Mapping[str, float], short: Mapping[str, int], currency: str, n_days: int, lost: int
+def _currency_notes(
+    tickers: tuple[str, ...], histories: Mapping[str, PriceHistory], currency: str
 ) -> tuple[str, ...]:
-    notes = [f"Amounts in {currency}; prices are taken to be in {currency} and not converted."]
+    silent = [ticker for ticker in tickers if histories[ticker].currency is None]
+    if not silent:
+        return (f"Amounts and prices in {currency}.",)
+    words = "prices that name no currency are taken to be in"
+    return (f"Amounts in {currency}; {words} {currency}: {', '.join(silent)}.",)
+
+
+def _notes(
+    exposures: Mapping[str, float], short: Mapping[str, int], n_days: int, lost: int
+) -> tuple[str, ...]:
+    notes = []
     if lost:
         notes.append(
             f"{lost} days on which not every position has a price were left out; the returns over "
@@ -155,7 +184,12 @@ def _notes(
     return tuple(notes)
 
 
-def _require_positions(exposures: Mapping[str, float], currency: str, window_days: int) -> None:
+def _require_positions(
+    exposures: Mapping[str, float],
+    histories: Mapping[str, PriceHistory],
+    currency: str,
+    window_days: int,
+) -> None:
     faults = [
         f"exposure of {ticker} is {value:g}"
         for ticker, value in exposures.items()
@@ -165,13 +199,14 @@ def _require_positions(exposures: Mapping[str, float], currency: str, window_day
         faults.append("no position")
     if not (len(currency) == 3 and currency.isascii() and currency.isupper()):
         faults.append(f"currency {currency!r}")
+    faults += [f"prices of {words}" for words in foreign_currencies(exposures, histories, currency)]
     if window_days < MINIMUM_DAYS:
         faults.append(f"a window of {window_days} days")
     if faults:
         raise TableError(
             "portfolio",
             expected="positions with finite exposures other than zero, a currency code such as "
-            f"USD, and a window of {MINIMUM_DAYS} or more days",
+            f"USD in which all prices are, and a window of {MINIMUM_DAYS} or more days",
             found="; ".join(faults),
-            remedy="Correct these.",
+            remedy="Correct these; convert prices in other currencies first.",
         )

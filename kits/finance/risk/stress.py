@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from common.errors import TableError
 from kits.finance.markets.prices import MAXIMUM_GAP_DAYS, PriceHistory
+from kits.finance.risk.portfolio import foreign_currencies
 
 __all__ = ["STRESS_WINDOWS", "StressLoss", "StressWindow", "stress_loss"]
 
@@ -90,15 +91,17 @@ def stress_loss(
         exposures: Ticker to value in `currency`, negative when sold short.
         histories: Ticker to prices in `currency`.
         window: One of `STRESS_WINDOWS`, its name, or a window of your own.
-        currency: ISO 4217 code, for the record: nothing is converted.
+        currency: ISO 4217 code; nothing is converted, and prices that name another are refused.
         as_of: A window that ends after this day is refused.
 
     Raises:
-        TableError: The window is unknown or in the future, there is no position, or the
-            history of one does not cover it; every such position is named with its dates.
+        TableError: The window is unknown or in the future, there is no position, prices are in
+            another currency, or the history of one position does not cover the window; every
+            such position is named with its dates.
     """
     chosen = _window(window)
     _require_past(chosen, exposures, as_of)
+    _require_currency(chosen, exposures, histories, currency)
     _require_cover(chosen, exposures, histories)
     dates, closes = _closes(chosen, exposures, histories)
     amounts = np.array(list(exposures.values()), dtype=np.float64)
@@ -148,6 +151,22 @@ def _require_past(window: StressWindow, exposures: Mapping[str, float], as_of: d
             + (f" and by {as_of}" if as_of else ""),
             found="; ".join(faults),
             remedy="Correct the exposures, or choose another window.",
+        )
+
+
+def _require_currency(
+    window: StressWindow,
+    exposures: Mapping[str, float],
+    histories: Mapping[str, PriceHistory],
+    currency: str,
+) -> None:
+    foreign = foreign_currencies(exposures, histories, currency)
+    if foreign:
+        raise TableError(
+            f"stress window {window.name}",
+            expected=f"prices in {currency}",
+            found=", ".join(foreign),
+            remedy="Convert these prices first, or name their currency.",
         )
 
 

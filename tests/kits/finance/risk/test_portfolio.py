@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -54,6 +55,20 @@ def test_short_histories_are_refused_or_left_out_by_name() -> None:
     assert portfolio.tickers == ("A",)
     assert portfolio.left_out == ("C", "D")
     assert any("40.0% of the gross exposure" in note for note in portfolio.notes)
+
+
+def test_prices_in_another_currency_are_refused_and_pence_are_pounds() -> None:
+    def priced(currency: str | None) -> dict[str, PriceHistory]:
+        return {"A": replace(HISTORIES["A"], currency=currency)}
+
+    with pytest.raises(TableError, match="prices of A in EUR"):
+        build_portfolio({"A": 1.0}, priced("EUR"), currency="USD")
+    pounds = build_portfolio({"A": 1.0}, priced("GBp"), currency="GBP")
+    assert pounds.notes == ("Amounts and prices in GBP.",)
+    silent = build_portfolio({"A": 1.0}, priced(None), currency="GBP")
+    assert silent.notes == (
+        "Amounts in GBP; prices that name no currency are taken to be in GBP: A.",
+    )
 
 
 def test_calendars_with_little_in_common_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -63,6 +64,12 @@ def test_a_history_that_does_not_cover_the_window_is_refused_with_its_dates() ->
     holed = PriceHistory("HOLED", INDEX.dates[keep], INDEX.close[keep])
     with pytest.raises(TableError, match="gap"):
         stress_loss({"HOLED": 1.0}, {"HOLED": holed}, "2008-09", currency="USD")
+
+
+def test_prices_in_another_currency_are_refused() -> None:
+    foreign = {"SP500": replace(INDEX, currency="USD")}
+    with pytest.raises(TableError, match="SP500 in USD"):
+        stress_loss({"SP500": 1.0}, foreign, "2008-09", currency="EUR")
 
 
 def test_a_window_of_the_future_and_an_unknown_one_are_refused() -> None:
