@@ -7,8 +7,10 @@
 
 x are past log-volatilities, s is the mean passage score, f0 and s0 are typical values. The
 forecast is of ln(sd) of the next 30 daily returns; the event is that it exceeds the 80th
-percentile of the training calls. Ridge regression: Hoerl and Kennard 1970; calibration of
-a score by a logistic curve: Platt 1999. Every coefficient was fitted by
+percentile of the training calls. Either side can be switched off (`Linkage.of_sides`): without
+text the forecast is that of the prices, without prices it starts from f0. The interval around a
+forecast is split-conformal (`common.evaluation.conformal`). Ridge regression: Hoerl and Kennard
+1970; calibration of a score by a logistic curve: Platt 1999. Every coefficient was fitted by
 `python -m kits.finance.weights.train`.
 """
 
@@ -16,7 +18,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from common.task import Array
 from kits.finance.disclosures.document import Disclosure
 from kits.finance.disclosures.language import LanguageReading, PassageScore
 from kits.finance.markets.volatility import past_log_volatility
+from kits.finance.risk.residual import Sides
 from kits.finance.risk.score import (
     Evidence,
     MarketView,
@@ -65,6 +69,10 @@ class Linkage:
         mse_gain_interval: 95% interval of the prices-only minus the linked squared error on
             the test calls, paired by company.
         adapter_digest: The text model that these coefficients belong to.
+        interval_radius: Half the width of the conformal interval of the log-volatility; None in
+            a linkage that was fitted before there was one.
+        interval_level: Its coverage.
+        interval_calls: How many calls it was calibrated on.
     """
 
     windows_days: tuple[int, ...]
@@ -79,6 +87,25 @@ class Linkage:
     event_threshold: float
     mse_gain_interval: tuple[float, float]
     adapter_digest: str
+    interval_radius: float | None = None
+    interval_level: float = 0.9
+    interval_calls: int = 0
+
+    def of_sides(self, sides: Sides) -> Linkage:
+        """Returns the linkage with one side switched off: "prices" or "text" alone, or "both"."""
+        if sides == "prices":
+            return replace(self, text_weight=0.0)
+        if sides == "text":
+            none = (0.0,) * len(self.price_coefficients)
+            return replace(self, price_intercept=self.price_centre, price_coefficients=none)
+        return self
+
+    def interval(self, forecast: float) -> tuple[float, float] | None:
+        """Returns low and high volatility, decimals a day, around a log-volatility, if fitted."""
+        if self.interval_radius is None:
+            return None
+        reach = math.exp(self.interval_radius)
+        return math.exp(forecast) / reach, math.exp(forecast) * reach
 
     def price_forecast(self, features: Array) -> Array:
         """Returns r0 + r . x for features `(..., n_windows)`."""
@@ -123,7 +150,11 @@ def read_linkage(path: Path, *, adapter_digest: str) -> Linkage:
     """
     try:
         content = json.loads(path.read_bytes())
-        values: dict[str, Any] = {field.name: content[field.name] for field in fields(Linkage)}
+        values: dict[str, Any] = {
+            field.name: content[field.name]
+            for field in fields(Linkage)
+            if field.default is MISSING or field.name in content
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _foreign_linkage("its coefficients", type(error).__name__) from error
     frozen: dict[str, Any] = {
@@ -145,12 +176,24 @@ def link(
     linkage: Linkage,
     *,
     ticker: str,
+    sides: Sides = "both",
 ) -> RiskAssessment:
     """Builds the assessment of a disclosure with matching prices.
+
+    Args:
+        disclosure: What was read.
+        reading: The text model's scores of it.
+        market: What its prices say.
+        linkage: The coefficients.
+        ticker: The share.
+        sides: Which sides move the score; the reason of the other contributes 0, and a note
+            says that it was switched off.
 
     Raises:
         TableError: The prices did not move over one of the linkage's windows.
     """
+    notes = (*market.history.notes, *_text_notes(disclosure, reading, linkage))
+    linkage = linkage.of_sides(sides)
     features = past_log_volatility(market.history, linkage.windows_days)
     price = float(linkage.price_forecast(features))
     text = float(linkage.text_term(reading.mean_score))
@@ -180,7 +223,7 @@ def link(
         baseline_log_odds=baseline,
         score=100.0 * event_probability,
         reasons=reasons,
-        notes=(*market.history.notes, *_text_notes(disclosure, reading, linkage)),
+        notes=(*notes, *_linked_notes(linkage, price + text, sides)),
         provenance=(reading.provenance,),
         volatility_prices_only=math.exp(price),
         volatility_linked=math.exp(price + text),
@@ -304,6 +347,20 @@ def _text_notes(
         )
     notes.append("Percentiles of the text signal compare with calls that it was not trained on.")
     return tuple(notes)
+
+
+def _linked_notes(linkage: Linkage, forecast: float, sides: Sides) -> Iterator[str]:
+    """Yields what to know of a linked forecast of log-volatility."""
+    if sides != "both":
+        off = "text" if sides == "prices" else "prices"
+        yield f"The {off} were switched off: this is an ablation, not the kit's score."
+    ends = linkage.interval(forecast)
+    if ends is not None:
+        yield (
+            f"{linkage.interval_level:.0%} interval of the 30-day volatility: {100 * ends[0]:.2f}% "
+            f"to {100 * ends[1]:.2f}% per day (split conformal on {linkage.interval_calls} calls "
+            "of 2015-16; another period may be covered less often)."
+        )
 
 
 def _foreign_linkage(expected: str, found: str) -> AdapterError:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from common.evaluation.conformal import fit_split_conformal
 from kits.finance.risk.linkage import Linkage
 from kits.finance.weights.calls import WINDOWS_DAYS, CallSet
 
@@ -30,6 +31,7 @@ BoolArray = npt.NDArray[np.bool_]
 EMBARGO_DAYS = 50  # labels span 31 sessions, 45 to 47 calendar days
 _PENALTIES = tuple(float(10**power) for power in np.arange(-2, 4.5, 0.5))
 _DRAWS = 10_000
+_INTERVAL_LEVEL = 0.9
 _LEAST_CALLS = 20
 _SHUFFLES = 1_000
 
@@ -125,19 +127,25 @@ def fit_linkage(
     weight = fit_text_weight((calls.target - forecast)[linking], signals[linking])
     threshold = float(np.quantile(calls.target[train], 0.8))
     intercept, slope = fit_calibration(forecast[train], calls.target[train] > threshold)
+    centre = float(signals[reference].mean())
+    linked = forecast[reference] + weight["weight"] * (signals[reference] - centre)
+    conformal = fit_split_conformal(calls.target[reference], linked, level=_INTERVAL_LEVEL)
     linkage = Linkage(
         windows_days=WINDOWS_DAYS,
         price_intercept=ridge.intercept,
         price_coefficients=tuple(float(c) for c in ridge.coefficients),
         price_centre=float(forecast[train].mean()),
         text_weight=weight["weight"],
-        text_centre=float(signals[reference].mean()),
+        text_centre=centre,
         text_percentiles=tuple(float(q) for q in np.percentile(signals[reference], range(101))),
         calibration_intercept=intercept,
         calibration_slope=slope,
         event_threshold=threshold,
         mse_gain_interval=(0.0, 0.0),
         adapter_digest=adapter_digest,
+        interval_radius=conformal.radius,
+        interval_level=conformal.level,
+        interval_calls=conformal.n_rows,
     )
     return linkage, weight
 
@@ -228,9 +236,16 @@ def _measure(
         },
         "signal_residual_correlation": found,
         "share_of_shuffles_with_such_a_correlation": float(np.mean(by_chance >= found)),
+        **_coverage(target, linked, linkage),
         "mse_gain": float(gain.mean()),
         "mse_gain_interval": list(paired_interval(gain, company)),
     }
+
+
+def _coverage(target: FloatArray, linked: FloatArray, linkage: Linkage) -> dict[str, float]:
+    if linkage.interval_radius is None:
+        return {}
+    return {"interval_coverage": float(np.mean(np.abs(target - linked) <= linkage.interval_radius))}
 
 
 def _scores(

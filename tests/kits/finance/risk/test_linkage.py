@@ -98,6 +98,33 @@ def test_reasons_add_up_to_the_log_odds(scores, seed):
     assert sum(e.contribution for e in result.text.evidence) == pytest.approx(result.text.value)
 
 
+def test_a_side_that_is_switched_off_moves_nothing(disclosure):
+    """Without text the score is that of prices; without prices it starts from the typical one."""
+    said, market = reading(0.1, -0.4, 0.9), prices()
+    both = link(disclosure, said, market, LINKAGE, ticker="ABC")
+    alone = link(disclosure, said, market, LINKAGE, ticker="ABC", sides="prices")
+    assert alone.event_probability == both.event_probability_prices_only
+    assert alone.volatility_linked == both.volatility_prices_only
+    text = link(disclosure, said, market, LINKAGE, ticker="ABC", sides="text")
+    assert text.reasons[0].contribution == 0.0
+    assert text.reasons[1].contribution == both.reasons[1].contribution
+    assert text.volatility_prices_only == pytest.approx(math.exp(LINKAGE.price_centre))
+    for result in (alone, text):
+        assert any("switched off" in note for note in result.notes)
+    assert not any("switched off" in note for note in both.notes)
+
+
+def test_a_fitted_interval_is_told(disclosure):
+    """It lies around the linked volatility, by one factor on either side; without a fit none."""
+    linkage = replace(LINKAGE, interval_radius=0.4, interval_calls=362)
+    result = link(disclosure, reading(0.1, 0.2, 0.3), prices(), linkage, ticker="ABC")
+    low, high = linkage.interval(math.log(result.volatility_linked))
+    assert low * high == pytest.approx(result.volatility_linked**2)
+    assert high / low == pytest.approx(math.exp(0.8))
+    assert any("90% interval" in note and "362 calls" in note for note in result.notes)
+    assert LINKAGE.interval(-4.0) is None
+
+
 def test_evidence_quotes_the_document(disclosure):
     """Each quotation is the text between its offsets, the farthest first."""
     result = link(disclosure, reading(0.1, -0.4, 0.3), prices(), LINKAGE, ticker="ABC")
@@ -194,6 +221,9 @@ def test_coefficients_travel_through_json(tmp_path):
     """Written and read again they are equal; those of another text model are refused."""
     path = tmp_path / "linkage.json"
     path.write_text(json.dumps(LINKAGE.to_json()))
+    assert read_linkage(path, adapter_digest="a" * 64) == LINKAGE
+    older = {k: v for k, v in LINKAGE.to_json().items() if not k.startswith("interval")}
+    path.write_text(json.dumps(older))
     assert read_linkage(path, adapter_digest="a" * 64) == LINKAGE
     with pytest.raises(AdapterError, match="coefficients of adapter"):
         read_linkage(path, adapter_digest="b" * 64)

@@ -59,6 +59,15 @@ def test_a_text_effect_is_found_weighed_and_measured():
     assert block["linked"]["event_auc"] > block["prices_only"]["event_auc"]
 
 
+def test_the_interval_covers_as_often_as_it_says():
+    """Calibrated on selection and linkage calls, it holds nine test calls in ten."""
+    calls, signal = simulated(effect=0.5, n=4000)
+    linkage, _ = fit_linkage(calls, signal, fit_price_ridge(calls), adapter_digest="a")
+    assert linkage.interval_calls == 2000
+    block = evaluate(calls, signal, linkage)["all"]
+    assert block["interval_coverage"] == pytest.approx(0.9, abs=0.03)
+
+
 def test_nothing_but_the_linkage_calls_decides_the_weight():
     """Changing the test and training targets leaves it as it was."""
     calls, signal = simulated(effect=0.5)
