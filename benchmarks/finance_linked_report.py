@@ -131,7 +131,7 @@ class LinkedReport:
                 "HAR minus HAR + text", dataset, self.text_gain(group, label),
                 "this run; " + ", ".join(one.chosen(label, "har", self.n_seeds) for one in group),
             )  # fmt: skip
-            for source in group[0].runs:
+            for source in _shared(group):
                 tuned = [linked.link(label, "har", source).forecasts for linked in group]
                 found = difference(group, label, base["har"], tuned)
                 yield difference_row(f"HAR minus HAR + {source}", dataset, found)
@@ -158,7 +158,7 @@ class LinkedReport:
         add("prices", "control", [[f["prices"]] for f in priced])
         for source, name in (("TF-IDF", "TF-IDF text alone"), (FROZEN, "untuned text alone")):
             add(name, "control", [self._text_alone(x, source) for x in self.sets])
-        for source in self.sets[0].runs:
+        for source in _shared(self.sets):
             if "shuffled" not in source:
                 add(f"prices + {source}", "ours", [
                     x.out_of_fold("reaction", "prices", source) for x in self.sets
@@ -226,9 +226,12 @@ class LinkedReport:
         gain = self.text_gain(self.sets, "reaction")
         targets = "are" if self._reached(rows) else "are not both"
         text = "lowers the error" if gain.above_zero else "adds no measurable accuracy here"
-        seeds = sorted({len(runs) for linked in self.sets for runs in linked.runs.values()})
+        tuned_sets = [linked for linked in self.sets if linked.runs]
+        seeds = sorted({len(runs) for linked in tuned_sets for runs in linked.runs.values()})
         tuned = (
-            f"tuned text ran with the {device} plan, {'/'.join(map(str, seeds))} seed(s)"
+            f"tuned text ran with the {device} plan on "
+            f"{' and '.join(linked.calls.dataset for linked in tuned_sets)}, "
+            f"{'/'.join(map(str, seeds))} seed(s)"
             if seeds
             else "tuned text did not run on this device"
         )
@@ -238,3 +241,8 @@ class LinkedReport:
             f"{gain.high:+.4f}); {tuned}; the protocol in the config was written before the test "
             "run."
         )
+
+
+def _shared(group: Sequence[LinkedSet]) -> list[str]:
+    """Returns the tuned sources that every set of the group has."""
+    return [name for name in group[0].runs if all(name in linked.runs for linked in group)]

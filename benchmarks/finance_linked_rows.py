@@ -30,7 +30,7 @@ _LAST = 3  # the horizon of 30 days
 _DRAWS = 4000
 
 _KEFVP = "KeFVP, Niu et al. 2023, second-hand"
-_PEV = "PEV, as reported beside arXiv 2412.18029"
+_PEV = "PEV, read in the source's own files"
 _AUGMENTED = "Aug_STPEV, arXiv 2412.18029"
 # Published MSE at 3, 7, 15 and 30 days.
 PUBLISHED = {

@@ -46,6 +46,7 @@ class TextPlan:
         weight_decay: AdamW's.
         shuffled: Methods that also run on shuffled transcripts, with the first seed.
         workers: Processes at a time.
+        datasets: The sets that it is done for.
     """
 
     methods: Mapping[str, Mapping[str, Any]]
@@ -58,6 +59,7 @@ class TextPlan:
     weight_decay: float
     shuffled: Sequence[str]
     workers: int
+    datasets: Sequence[str]
 
     def method(self, name: str) -> Method:
         """Returns the method of that name with its settings."""

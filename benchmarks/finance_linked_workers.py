@@ -96,7 +96,7 @@ def run_text_models(
     file = os.environ.get("TANDEM_JOURNAL")
     journal = RunJournal(Path(file) if file else None, _key(sets, base, plan))
     setting = (dict(sets), base, plan, device)
-    groups = plan_cells(list(sets), plan)
+    groups = plan_cells([name for name in sets if name in plan.datasets], plan)
     first = _finished([cell for group in groups for cell in group], journal, setting)
     chosen = [max((first[cell] for cell in group), key=_best_dev).cell for group in groups]
     others = [replace(cell, seed=seed) for cell in chosen for seed in plan.seeds[1:]]
@@ -155,7 +155,9 @@ def _run(cell: TextCell) -> TextRun:
 
 def _key(sets: _Sets, base: Path | str, plan: TextPlan) -> str:
     """Returns a digest of what a run depends on, its own fields apart."""
-    digest = sha256(json.dumps(asdict(replace(plan, workers=1, seeds=()))).encode())
+    fields = asdict(replace(plan, workers=1, seeds=()))
+    fields.pop("datasets")
+    digest = sha256(json.dumps(fields).encode())
     digest.update(str(base).encode())
     for name, calls in sorted(sets.items()):
         digest.update(name.encode())
