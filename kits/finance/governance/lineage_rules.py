@@ -327,10 +327,10 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "note",
         r"/notes/\d+$",
-        "counts of rows, passages and sections that were or were not used",
+        "counts of rows, passages and sections that were or were not used; intervals of the file",
         _passages,
         _cells(),
-        _keys("text_weight", "mse_gain_interval"),
+        _keys("text_weight", "mse_gain_interval", "interval_radius", "interval_level"),
     ),
 )
 """In the order in which they are tried."""

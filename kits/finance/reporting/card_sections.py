@@ -321,23 +321,21 @@ def _tests(adapter: AdapterEvidence) -> list[CardTable]:
 
 
 def _benchmark(result: Mapping[str, Any]) -> CardTable:
-    rows = tuple(
-        (
-            str(row.get("role", "")),
-            str(row.get("name", "")),
-            str(row.get("dataset", "")),
-            str(row.get("metric", "")),
-            _number(row.get("value")),
-            _interval(row),
-        )
-        for row in result.get("rows", ())
-    )
-    return CardTable(
+    """Returns all rows of a benchmark, or its headlines where it has more than fit a page."""
+    caption = (
         f"{result.get('benchmark')}, {result.get('date')}: {result.get('verdict')}. "
-        f"{result.get('note', '')}".strip(),
-        ("Role", "Name", "Data", "Measure", "Value", "Interval"),
-        rows,
+        f"{result.get('note', '')}".strip()
     )
+    found = result.get("rows", ())
+    if len(found) > _MOST_ROWS:
+        left_out = f" Headlines; the {len(found)} rows with intervals are in its results file."
+        return _generic(caption + left_out, result.get("headlines", {}))
+    names = ("role", "name", "dataset", "metric")
+    rows = [
+        (*(str(row.get(name, "")) for name in names), _number(row.get("value")), _interval(row))
+        for row in found
+    ]
+    return CardTable(caption, ("Role", "Name", "Data", "Measure", "Value", "Interval"), tuple(rows))
 
 
 def _inventory_table(inventory: Sequence[InventoryEntry], on: date) -> CardTable:

@@ -236,9 +236,8 @@ def test_a_real_call_with_its_prices_comes_out_again(tandem_data, text_router, t
     assert lineage["sources"]["prices"]["last_date"] == "2016-08-16"
 
 
-@pytest.mark.parametrize(
-    "name", ["Oracle.10-Q", pytest.param("Apple.10-K", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Oracle.10-Q", "Apple.10-K"])
 def test_a_real_filing_comes_out_again(tandem_data, text_router, tmp_path, name):
     """Its passages are found in the lines of its HTML."""
     packed = tandem_data / "finance" / "filings_samples" / f"{name}.html.gz"

@@ -95,6 +95,19 @@ def test_a_benchmark_is_shown_with_its_role_interval_and_verdict(card):
         assert "tuning.other" not in text
 
 
+def test_a_long_benchmark_is_shown_by_its_headlines(tmp_path):
+    """And the card says where the rows are."""
+    row = {"role": "ours", "name": "x", "dataset": "d", "metric": "m", "value": 0.125}
+    result = {"benchmark": "finance.long", "verdict": "exceeded", "rows": [row] * 700}
+    result["headlines"] = {"mse_ratio_h1": 0.75}
+    (tmp_path / "finance.long.cpu.json").write_text(json.dumps(result))
+    evidence = read_evidence(results=tmp_path)
+    text = render_card_markdown(card_sections(evidence, [], on=DAY), on=DAY)
+    assert "the 700 rows with intervals are in its results file" in text
+    assert "| mse ratio h1 | 0.75 |" in text
+    assert "0.125" not in text
+
+
 def test_without_benchmarks_or_inventory_the_card_says_so(evidence, tmp_path):
     """An absence is no silence."""
     bare = read_evidence(results=tmp_path)
