@@ -13,7 +13,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 
 __all__ = ["FAULTS", "LAYOUTS", "SplitFiling"]
 
@@ -56,14 +56,14 @@ _POINTERS = (
     "See also “Item 7. Management’s Discussion and Analysis” and “Item 1A. Risk Factors.”",
 )
 _SIGNATURE = "SIGNATURES\nPursuant to the requirements of Section 13 the registrant has signed."
-_HEADER = """<SEC-DOCUMENT>0000000000-00-000000.txt : 20080301
-<SEC-HEADER>0000000000-00-000000.hdr.sgml : 20080301
-<ACCEPTANCE-DATETIME>20080301163000
+_HEADER = """<SEC-DOCUMENT>0000000000-00-000000.txt : {filed}
+<SEC-HEADER>0000000000-00-000000.hdr.sgml : {filed}
+<ACCEPTANCE-DATETIME>{filed}163000
 ACCESSION NUMBER:\t\t0000000000-00-000000
 CONFORMED SUBMISSION TYPE:\t10-K
 PUBLIC DOCUMENT COUNT:\t\t2
-CONFORMED PERIOD OF REPORT:\t20071231
-FILED AS OF DATE:\t\t20080301
+CONFORMED PERIOD OF REPORT:\t{period}
+FILED AS OF DATE:\t\t{filed}
 
 FILER:
 
@@ -100,12 +100,12 @@ def printed(filing: SplitFiling, draw: random.Random, *, running_heads: bool = F
     )
     parts = [f"<div><b>TABLE OF CONTENTS</b></div><table>{anchors}</table>"]
     n_words, page = 0, 1
-    for number, text in filing.items.items():
+    for place, (number, text) in enumerate(filing.items.items()):
         label, rest = _label(number, text)
         head, *lines = rest.split("\n")
         if not head.strip() and lines:
             head, *lines = lines  # the caption stands on a line of its own
-        parts.append(_printed_heading(label, head, draw))
+        parts.append(f'<div id="i{place}"></div>{_printed_heading(label, head, draw)}')
         for line in lines:
             parts.append(f'<div style="margin:6pt 0">{_marked_up(line, draw)}</div>')
             n_words += len(line.split())
@@ -146,7 +146,9 @@ def plain(filing: SplitFiling, draw: random.Random) -> str:
 def submission(filing: SplitFiling, draw: random.Random) -> str:
     """`plain` as the main document of a full submission, an exhibit before it and one after."""
     exhibit = "Item 1A. Risk Factors\n" + "Our exhibit repeats a risk or two. " * 40
-    return _HEADER + "".join(
+    filed = filing.period_end + timedelta(days=75)
+    header = _HEADER.format(period=f"{filing.period_end:%Y%m%d}", filed=f"{filed:%Y%m%d}")
+    return header + "".join(
         f"<DOCUMENT>\n<TYPE>{kind}\n<SEQUENCE>{n}\n<FILENAME>d{n}.txt\n<TEXT>\n{text}\n</TEXT>\n</DOCUMENT>\n"
         for n, (kind, text) in enumerate(
             (("10-K", plain(filing, draw)), ("EX-99", exhibit)), start=1

@@ -4,8 +4,10 @@
 the 35 that have risk factors under Item 1A, it must come back within the tolerance of what was
 put in; of the other 27 it must be called absent, or not given. Damaged files, where no reader
 could know the end, must never give a short item. Three raw filings and a share of 553 raw 8-Ks
-are read as they are. The search for headings was first written with all 62 at hand, as paragraphs; all that
-was added with the layouts was developed on the filings outside `held_out`.
+are read as they are.
+
+The search for headings was first written with all 62 at hand, as paragraphs; all that was added
+with the other layouts was developed on the filings outside `held_out`.
 
 The peer is edgartools on the same page; the floor is a regular expression.
 """
@@ -223,7 +225,7 @@ def _raw_rows(folder: Path, scratch: Path) -> Iterator[Row]:
 
 
 def _current_rows(folder: Path, scratch: Path, step: int) -> Iterator[Row]:
-    """Reads every so-manieth raw 8-K; where EDGAR's header names items, counts those that were found."""
+    """Reads every `step`th raw 8-K; counts the items that EDGAR's header names and we find."""
     counts: Counter[str] = Counter()
     with zipfile.ZipFile(folder / _CURRENT) as archive:
         names = sorted(n for n in archive.namelist() if n.endswith((".htm", ".txt")))

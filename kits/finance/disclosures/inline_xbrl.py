@@ -1,6 +1,7 @@
 """Reads the facts inside an HTML page (Inline XBRL 1.1), with where each one stands.
 
-A fact's text is what its element holds, `ix:exclude` left out and continuations joined.
+A fact's text is what its element holds, `ix:exclude` left out and continuations joined, with a
+blank between blocks as a reader sees them.
 Footnotes and relationships are not read.
 """
 
@@ -163,7 +164,7 @@ class _InlineReader(HTMLParser):
         while after in self.continuations and after not in seen:
             seen.add(after)
             following = self.continuations[after]
-            pieces += following.pieces
+            pieces += [" ", *following.pieces]
             after = following.attributes.get("continuedat", "")
         return " ".join("".join(pieces).split())
 
