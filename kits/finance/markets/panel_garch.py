@@ -1,8 +1,8 @@
 """GARCH(1,1)-t and GJR(1,1,1)-t of many companies by maximum likelihood, all at once.
 
-The search runs in coordinates that make `arch`'s constraints a box: mu, ln omega, persistence
-p = (a + b) / 2 + beta in [0, 1], the share of p that news has, the share of news that falls
-have (GJR), and 1 / nu. The start is the best point of a grid.
+The search runs in coordinates that make `arch`'s constraints a box: mu, omega, a, the share that
+beta has of what a and b leave of 1 (all of it: persistence 1), 1 / nu, and in GJR b. There are
+several searches, each from the best point of a grid, and the highest maximum stays.
 """
 
 from __future__ import annotations
@@ -29,16 +29,20 @@ __all__ = ["PanelFit", "fit_panel_garch"]
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
 
-BLOCK = 512  # companies at a time: 6 MB an array at 1,500 days
+BLOCK = 256  # companies at a time: with their starts 9 MB an array at 1,500 days
 
-_EVEN = 0.5  # rises and falls count alike
-_GRID_PERSISTENCE = (0.6, 0.9, 0.97, 0.995)
-_GRID_NEWS = (0.02, 0.06, 0.12, 0.25)
-_GRID_FALLS = (0.5, 0.9)
+_EVEN = 0.5  # of news: rises and falls count alike
+_BASINS = (
+    tuple(product((0.98, 0.997), (0.001, 0.006, 0.02, 0.05))),  # slow: variance drifts
+    tuple(product((0.6, 0.85, 0.95), (0.06, 0.12, 0.25))),  # fast: it jumps and comes back
+    ((0.15, 0.1), (0.35, 0.1), (0.35, 0.25)),  # short: a jump is over in days
+)
+"""Persistence and news of the starts. Shares with rare jumps have maxima in several basins."""
+_GRID_FALLS = (0.1, 0.9)  # their share of news, tried at the basin's best even point
 _START_NU = 5.0
 _LEAST_NU, _MOST_NU = 2.05, 500.0  # arch's bounds
 _LEAST_OMEGA, _MOST_OMEGA = 1e-8, 10.0  # arch's, in units of the variance
-_LONGEST_STEPS = (0.5, 2.0, 0.3, 0.3, 0.1, 0.3)  # mu, ln omega, p, share, 1 / nu, falls
+_LONGEST_STEPS = (0.5, 0.5, 0.2, 0.3, 0.1, 0.2)  # mu, omega, a, share, 1 / nu, b
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,17 +127,28 @@ def _fit_block(panel: ReturnPanel, asymmetric: bool) -> PanelFit:
         return found, _pulled_back(x.T, gradient, asymmetric=asymmetric).T
 
     mean = panel.scaled.sum(axis=0) / panel.lengths
-    low = np.array([-20.0, np.log(_LEAST_OMEGA), 0.0, 0.0, 1 / _MOST_NU, 0.0])
-    high = np.array([20.0, np.log(_MOST_OMEGA), 1.0, 1.0, 1 / _LEAST_NU, 1.0])
+    low = np.array([-20.0, _LEAST_OMEGA, 0.0, 0.0, 1 / _MOST_NU, 0.0])
+    high = np.array([20.0, _MOST_OMEGA, 1.0, 1.0, 1 / _LEAST_NU, 1.0])
     k = 6 if asymmetric else 5
+    starts = [_start(value, mean, basin, asymmetric=asymmetric) for basin in _BASINS]
+    company = np.tile(np.arange(panel.n_companies), len(starts))
     found = maximise(
-        value_and_gradient,
-        _start(value, mean, asymmetric=asymmetric),
+        lambda x, rows: value_and_gradient(x, company[rows]),
+        np.concatenate(starts),
         lower=low[:k],
         upper=high[:k],
         longest=np.array(_LONGEST_STEPS[:k]),
+        problem=company,
     )
-    return _finished(panel, found, asymmetric=asymmetric)
+    return _finished(panel, _highest(found, len(starts)), asymmetric=asymmetric)
+
+
+def _highest(found: Maximum, n_starts: int) -> Maximum:
+    """Returns each company's highest maximum; of equal ones that of the first start."""
+    values = found.value.reshape(n_starts, -1)
+    companies = np.arange(values.shape[1])
+    rows = values.argmax(axis=0) * len(companies) + companies
+    return Maximum(found.x[rows], found.value[rows], found.converged[rows], found.n_steps)
 
 
 def _of(panel: ReturnPanel, rows: Rows) -> ReturnPanel:
@@ -143,52 +158,56 @@ def _of(panel: ReturnPanel, rows: Rows) -> ReturnPanel:
 
 def _natural(x: Floats) -> Floats:
     """Returns `theta`, `(6, N)`, of these coordinates, `(k, N)`."""
-    mu, log_omega, p, share, inverse_nu = x[:5]
-    falls = x[5] if len(x) == 6 else _EVEN
-    news = 2.0 * p * share
-    return np.stack(
-        [
-            mu,
-            np.exp(log_omega),
-            news * (1.0 - falls),
-            news * falls,
-            p * (1.0 - share),
-            1.0 / inverse_nu,
-        ]
-    )
+    mu, omega, a, kept, inverse_nu = x[:5]
+    b = x[5] if len(x) == 6 else a
+    return np.stack([mu, omega, a, b, kept * (1.0 - 0.5 * (a + b)), 1.0 / inverse_nu])
 
 
 def _pulled_back(x: Floats, gradient: Floats, *, asymmetric: bool) -> Floats:
     """Returns the gradient in these coordinates, `(k, N)`, by the chain rule."""
-    _, log_omega, p, share, inverse_nu = x[:5]
+    a, kept, inverse_nu = x[2:5]
+    b = x[5] if asymmetric else a
     d_mu, d_omega, d_a, d_b, d_beta, d_nu = gradient
-    d_news = 2.0 * ((1.0 - x[5]) * d_a + x[5] * d_b) if asymmetric else d_a
+    own = 0.5 if asymmetric else 1.0  # a alone, or a and b as one
     rows = [
         d_mu,
-        np.exp(log_omega) * d_omega,
-        share * d_news + (1.0 - share) * d_beta,
-        p * (d_news - d_beta),
+        d_omega,
+        d_a - own * kept * d_beta,
+        (1.0 - 0.5 * (a + b)) * d_beta,
         -d_nu / inverse_nu**2,
     ]
-    return np.stack([*rows, 2.0 * p * share * (d_b - d_a)] if asymmetric else rows)
+    return np.stack([*rows, d_b - own * kept * d_beta] if asymmetric else rows)
 
 
-def _start(value: Callable[[Floats, Rows], Floats], mean: Floats, *, asymmetric: bool) -> Floats:
-    """Returns the best point of the grid for each company, `(N, k)`.
+def _start(
+    value: Callable[[Floats, Rows], Floats],
+    mean: Floats,
+    basin: Sequence[tuple[float, float]],
+    *,
+    asymmetric: bool,
+) -> Floats:
+    """Returns the best point of the basin's grid for each company, `(N, k)`.
 
     omega is what makes the long-run variance that of the sample.
     """
     rows = np.arange(len(mean), dtype=np.intp)
     best, best_value = np.empty((len(mean), 5 + asymmetric)), np.full(len(mean), -np.inf)
-    for p, news, falls in product(
-        _GRID_PERSISTENCE, _GRID_NEWS, _GRID_FALLS if asymmetric else (_EVEN,)
-    ):
-        point = [0.0, np.log(1.0 - p), p, news / p, 1.0 / _START_NU, falls]
-        x = np.tile(np.array(point[: best.shape[1]]), (len(mean), 1))
-        x[:, 0] = mean
+    chosen = np.zeros((len(mean), 2))
+
+    def try_point(p: Floats, news: Floats, falls: float) -> None:
+        a, b, kept = 2.0 * news * (1.0 - falls), 2.0 * news * falls, (p - news) / (1.0 - news)
+        x = np.stack([mean, 1.0 - p, a, kept, np.full_like(p, 1.0 / _START_NU), b], axis=1)
+        x = x[:, : best.shape[1]]
         found = value(x, rows)
         better = found > best_value
         best[better], best_value[better] = x[better], found[better]
+        chosen[better] = np.stack([p, news], axis=1)[better]
+
+    for p, news in basin:
+        try_point(np.full(len(mean), p), np.full(len(mean), news), _EVEN)
+    for falls in _GRID_FALLS if asymmetric else ():
+        persistence, share = chosen.copy().T
+        try_point(persistence, share, falls)
     return best
 
 

@@ -30,6 +30,9 @@ DECREMENT = 1e-10
 
 _MOST_STEPS = 80
 _MOST_HALVINGS = 20
+_RACE_STEPS = 6  # after which starts of one problem are compared
+_RACE_MARGIN = 4.0  # in units of the objective: who is further behind is given up
+_RACE_DISTANCE = 0.02  # in the largest coordinate: who is nearer runs to the same place
 _FRESH_FOR = 8  # steps that a Hessian is brought up to date before it is taken anew
 _DIFFERENCE = 1e-6  # of a coordinate, for the Hessian: near the root of float64's precision
 _LEAST_CURVATURE = 1e-8  # of the largest eigenvalue: flat directions take bounded steps
@@ -61,6 +64,7 @@ def maximise(
     lower: Floats,
     upper: Floats,
     longest: Floats,
+    problem: Rows | None = None,
 ) -> Maximum:
     """Maximises every row's objective from its own start.
 
@@ -71,6 +75,9 @@ def maximise(
         lower: `(k,)`.
         upper: `(k,)`.
         longest: `(k,)`, the longest step of each coordinate.
+        problem: `(n_rows,)`, the number of each row's problem where several rows are starts of
+            one: after a few steps those behind, or beside the best one, are given up and stay
+            where they are, not converged.
     """
     n_rows, k = start.shape
     x, hessian = start.copy(), np.empty((n_rows, k, k))
@@ -105,7 +112,21 @@ def maximise(
         age[rows] = np.where(moved, age[rows] + 1, _FRESH_FOR)
         x[rows], best[rows], gradient[rows] = found, values, gradients
         active = rows[~np.isin(rows, stuck)]
+        if problem is not None and n_steps == _RACE_STEPS:
+            active = active[_in_race(x, best, problem)[active]]
     return Maximum(x=x, value=best, converged=converged, n_steps=n_steps)
+
+
+def _in_race(x: Floats, value: Floats, problem: Rows) -> Flags:
+    """Returns which rows lead their problem, or are near the lead in value and away in place."""
+    order = np.lexsort((-value, problem))
+    first = np.unique(problem[order], return_index=True)[1]
+    leader = np.empty(int(problem.max()) + 1, dtype=np.intp)
+    leader[problem[order][first]] = order[first]
+    ahead = leader[problem]
+    near = value >= value[ahead] - _RACE_MARGIN
+    elsewhere = np.abs(x - x[ahead]).max(axis=1) > _RACE_DISTANCE
+    return np.asarray((near & elsewhere) | (ahead == np.arange(len(x))))
 
 
 def _hessian(

@@ -124,6 +124,22 @@ def test_a_company_is_fitted_alike_alone_and_among_others() -> None:
         assert alone.log_likelihood[0] == pytest.approx(together.log_likelihood[at], rel=1e-10)
 
 
+def test_the_slow_basin_is_found_beside_the_fast_one() -> None:
+    """Rare jumps on a drifting variance: a single search near the jumps ends lower.
+
+    Found as arch finds it from its own grid, or higher.
+    """
+    rng = np.random.default_rng(11)
+    drift = np.exp(0.5 * np.sin(np.linspace(0, 4, 1200)))
+    jumps = (rng.random(1200) < 0.01) * rng.normal(0, 10, 1200)
+    returns = 0.01 * (drift * rng.standard_t(4, 1200) + jumps)
+    for model in ("garch", "gjr"):
+        fit = fit_panel_garch([returns], model=model)
+        theirs = arch_of(returns, model).fit(disp="off", show_warning=False).loglikelihood
+        ours = fit.log_likelihood[0] - 1200 * np.log(100)
+        assert (ours - theirs) / abs(theirs) > -1e-8
+
+
 def test_real_companies_never_fall_below_archs_likelihood(tandem_data: Path) -> None:
     """Thirty shares of the open data; a higher likelihood of ours is arch's unfinished search."""
     table = read_prices(tandem_data / "finance/us_prices/prices_2010_2017.parquet")

@@ -65,3 +65,26 @@ def test_rows_do_not_touch_each_other() -> None:
             longest=LONGEST,
         )
         np.testing.assert_array_equal(alone.x[0], together.x[row])
+
+
+def test_of_several_starts_the_best_reaches_the_higher_of_two_maxima() -> None:
+    """-(x^2 - 9)^2 + 20 x has a low maximum on the left; its start is given up, not the other."""
+
+    def objective(x, rows):  # type: ignore[no-untyped-def]
+        value = -((x**2 - 9) ** 2) + 20 * x
+        return value[:, 0], -4 * x * (x**2 - 9) + 20
+
+    start = np.array([[-2.5], [2.0], [2.5], [-2.0]])  # two problems with two starts each
+    found = maximise(
+        objective,
+        start,
+        lower=np.array([-5.0]),
+        upper=np.array([5.0]),
+        longest=np.ones(1),
+        problem=np.array([0, 0, 1, 1]),
+    )
+    for rows in ([0, 1], [2, 3]):
+        best = max(rows, key=lambda row: found.value[row])
+        assert found.x[best, 0] > 3.0
+        assert found.converged[best]
+        assert abs(-4 * found.x[best, 0] * (found.x[best, 0] ** 2 - 9) + 20) < 1e-3
