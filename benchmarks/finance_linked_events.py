@@ -121,6 +121,7 @@ def event_rows(models: Sequence[EventForecasts], linked: EventForecasts) -> Iter
         "floor",
     )
     for model in models:
+        rows = np.arange(len(model.event))
         for metric, score in _METRICS.items():
             found = bootstrap_interval(
                 lambda rows, m=model, s=score: m.score(s, rows),  # type: ignore[misc]
@@ -131,6 +132,11 @@ def event_rows(models: Sequence[EventForecasts], linked: EventForecasts) -> Iter
                 model.name, _POOLED, f"event {metric}", found.value, found.low, found.high,
                 "1", model.role, model.source,
             )  # fmt: skip
+        # a bootstrap of a calibration error is biased upwards: no interval
+        error = model.score(expected_calibration_error, rows)
+        yield Row(
+            model.name, _POOLED, "event ECE", error, None, None, "1", model.role, model.source
+        )
     for other in models:
         if other is linked:
             continue
@@ -175,5 +181,4 @@ _METRICS: dict[str, _Metric] = {
     "AUC": _area,
     "accuracy": _accuracy,
     "Brier": brier_score,
-    "ECE": expected_calibration_error,
 }
