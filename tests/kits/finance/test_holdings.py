@@ -69,7 +69,7 @@ def test_all_faults_are_told_at_once_by_line_and_without_their_values() -> None:
     [
         ("", "no column ticker; no column document"),
         ("ticker,document\n", "no line with a company"),
-        ("ticker,document,wieght\nA,a.txt,1\n", "1 column of another name"),
+        ("ticker,document,load\nA,a.txt,1\n", "1 column of another name"),
         ("ticker,ticker,document\nA,B,a.txt\n", "two columns ticker"),
         ('ticker,document\n"A,a.txt\n', "quotes that do not close"),
     ],
