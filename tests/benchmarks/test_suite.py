@@ -33,6 +33,19 @@ HEADLINES = {
             "ratings",
         )
     },
+    "finance.filings": {"item_1a_complete", "item_1a_rightly_absent"},
+    "finance.linked_risk": {
+        "maec15_mse",
+        "maec16_mse",
+        "maec15_har_mse",
+        "maec16_har_mse",
+        "reaction_gain_low",
+        "event_auc_linked",
+        "event_auc_prices",
+        "event_accuracy_gain",
+        "train_time_ratio",
+        "train_memory_ratio",
+    },
     "finance.realized": {
         "ar",
         "arq",
@@ -42,6 +55,8 @@ HEADLINES = {
         "qlike_ratio_h1",
         "dm_p_h1",
     },
+    "finance.speed": {"portfolio_vs_loop", "filing_seconds"},
+    "finance.var": {"kupiec_p", "conditional_coverage_p", "pinball", "series_passing_share"},
     "tuning.methods": {
         "lora_step_ratio",
         "prefix_step_ratio",

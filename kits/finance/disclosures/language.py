@@ -31,10 +31,13 @@ __all__ = [
 ]
 
 # Form -> the sections that speak of risk and results; an empty tuple means all of them.
-# 10-K Items 1A and 7 (Form 10-K, SEC 1673); 10-Q Part I Item 2, Part II Item 1A (SEC 1296).
+# 10-K Items 1A and 7 (Form 10-K, SEC 1673); 10-Q Part I Item 2, Part II Item 1A (SEC 1296);
+# 20-F Items 3.D and 5 (SEC 1852); an 8-K is short, and its items are its events (SEC 873).
 READ_SECTIONS: dict[str, tuple[str, ...]] = {
     "10-K": ("item_1a", "item_7"),
     "10-Q": ("part_1_item_2", "part_2_item_1a"),
+    "20-F": ("item_3d", "item_5"),
+    "8-K": (),
     "transcript": (),
 }
 

@@ -342,7 +342,7 @@ def _text_notes(
         )
     if disclosure.form != "transcript":
         notes.append(
-            f"The text model was trained on earnings calls of 2015-16; a {disclosure.form} is "
+            f"The text model was trained on earnings calls of 2015-16; Form {disclosure.form} is "
             "outside its domain, so read its signal as a pointer to passages."
         )
     notes.append("Percentiles of the text signal compare with calls that it was not trained on.")

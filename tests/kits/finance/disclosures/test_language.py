@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -17,9 +18,9 @@ from common.errors import DocumentError
 from common.models.text import load_regressor
 from common.routing.cache import ResultCache
 from common.routing.router import ModelRouter
-from kits.finance.disclosures.document import Disclosure, Section, read_document
+from kits.finance.disclosures.document import Disclosure, Form, Section, read_document
 from kits.finance.disclosures.filing import read_disclosure
-from kits.finance.disclosures.language import make_passages, read_language
+from kits.finance.disclosures.language import READ_SECTIONS, make_passages, read_language
 from kits.finance.disclosures.sentences import sentence_spans
 from tests.tiny_bert import WORDS, make_tiny_bert
 
@@ -73,6 +74,10 @@ def test_passages_fit_and_hold_every_prose_word_once(lists, max_tokens):
         for w in text[a:b].split()
     ]
     assert kept == prose
+
+
+def test_every_form_says_what_of_it_is_read():
+    assert set(READ_SECTIONS) == set(get_args(Form))
 
 
 def test_table_rows_end_a_passage():
