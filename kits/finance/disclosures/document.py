@@ -40,6 +40,7 @@ __all__ = [
     "split_sentences",
 ]
 
+_XML = re.compile(r"\s*(?:<\?xml\b|<(?:xbrli:)?xbrl\b)", re.IGNORECASE)
 _HTML = re.compile(r"<(?:!doctype\s+html|html|body|div|p|br|font|ix:header)\b", re.IGNORECASE)
 
 Form = Literal["10-K", "10-Q", "8-K", "20-F", "transcript"]
@@ -231,6 +232,13 @@ def read_document(path: Path) -> Document:
     main = (submission.main.start, submission.main.end) if submission else None
     body = source[slice(*main)] if main else source
     kind: Literal["html", "text"] = "html" if _HTML.search(body) else "text"
+    if kind == "text" and _XML.match(body):
+        raise DocumentError(
+            "disclosure",
+            expected="a filing as HTML, text or PDF, or a call as text",
+            found="XML that holds no page, as an XBRL instance is",
+            remedy="Give the filing's main document; an instance's facts are read by read_facts.",
+        )
     text, segments = render_html(body) if kind == "html" else (body, ())
     if not text.strip():
         raise DocumentError(

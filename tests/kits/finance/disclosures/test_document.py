@@ -79,6 +79,7 @@ def test_encodings_are_declared_or_utf_8_or_cp1252(
         (b"PK\x03\x04\0\0", "a ZIP archive"),
         (bytes(range(256)) * 4, "none of these can decode"),
         (b"text \x81\x8d text", "none of these can decode"),
+        (b'<?xml version="1.0"?>\n<xbrli:xbrl><x>1</x></xbrli:xbrl>', "XML that holds no page"),
     ],
 )
 def test_what_is_no_text_is_refused_by_its_kind(tmp_path: Path, content: bytes, found: str) -> None:
