@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.errors import InputError
 from common.routing.cache import ResultCache
+from kits.finance.disclosures.document import Disclosure
 from kits.finance.disclosures.filing import read_disclosure
 from kits.finance.disclosures.language import LanguageReading, read_language
 from kits.finance.governance.archive import Archive
@@ -24,6 +23,7 @@ from kits.finance.governance.record import (
     build_record,
     stamp_inputs,
 )
+from kits.finance.reporting.delivery import deliver, require_folder
 from kits.finance.risk.linkage import assess_text, link, read_linkage
 from kits.finance.risk.score import MarketView, RiskAssessment
 from kits.finance.tasks import LINKAGE_FILE, open_router, text_model_of
@@ -74,7 +74,7 @@ def assess(
     """
     started = time.monotonic()
     step = progress or (lambda _: None)
-    _require_folder(out)
+    require_folder(out)
     stamps = stamp_inputs(document=document, prices=prices)
     step("Reading the disclosure")
     disclosure = read_disclosure(document)
@@ -84,11 +84,7 @@ def assess(
         with repeatable_arithmetic():
             market = view_market(price_table or prices, ticker=ticker, as_of=as_of)
     step("Scoring the text")
-    routes = router or open_router(cache=ResultCache.from_settings())
-    model = text_model_of(routes)
-    reading = read_language(
-        disclosure, routes, count_tokens=model.count_tokens, max_tokens=model.max_tokens
-    )
+    reading = _read_text(disclosure, router or open_router(cache=ResultCache.from_settings()))
     step("Linking text and prices")
     linkage = read_linkage(LINKAGE_FILE, adapter_digest=reading.provenance.adapter_digest or "")
     if market is None:
@@ -111,7 +107,7 @@ def assess(
         outputs=contents,
         archive=archive,
     )
-    _write(out, {**contents, RECORD_NAME: record.to_text()})
+    deliver({**contents, RECORD_NAME: record.to_text()}, out)
     return assessment
 
 
@@ -136,14 +132,11 @@ def view_market(prices: Path | PriceTable, *, ticker: str, as_of: date | None = 
     )
 
 
-def _require_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(
-            "output folder",
-            expected="a folder, or a name that is free",
-            found="a file",
-            remedy="Name another folder.",
-        )
+def _read_text(disclosure: Disclosure, router: ModelRouter) -> LanguageReading:
+    model = text_model_of(router)
+    return read_language(
+        disclosure, router, count_tokens=model.count_tokens, max_tokens=model.max_tokens
+    )
 
 
 def _run_block(started: float, reading: LanguageReading) -> dict[str, Any]:
@@ -179,14 +172,3 @@ def _contents(
         + "\n",
         "lineage.json": lineage.to_text(),
     }
-
-
-def _write(out: Path, contents: Mapping[str, str]) -> None:
-    """Writes all files beside `out` first, so that it never holds half a result."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tandem-") as folder:
-        for name, content in contents.items():
-            (Path(folder) / name).write_text(content, encoding="utf-8")
-        out.mkdir(exist_ok=True)
-        for name in contents:
-            (Path(folder) / name).replace(out / name)

@@ -6,16 +6,15 @@ page opens offline and prints.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from common.errors import InputError
 from kits.finance.governance.inventory import InventoryEntry, ModelInventory
 from kits.finance.governance.surroundings import current_software
 from kits.finance.reporting.card_evidence import CardEvidence, read_evidence
 from kits.finance.reporting.card_sections import CardSection, CardTable, card_sections
+from kits.finance.reporting.delivery import deliver, require_folder
 from kits.finance.reporting.page import render_page
 
 __all__ = ["render_card_html", "render_card_markdown", "write_model_card"]
@@ -48,13 +47,7 @@ def write_model_card(
         InputError: `out` is a file.
         StoreError: A file that the card is written from is damaged.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(
-            "output folder",
-            expected="a folder, or a name that is free",
-            found="a file",
-            remedy="Name another folder.",
-        )
+    require_folder(out)
     day = on or datetime.now(UTC).date()
     entries = _entries() if inventory is None else inventory
     sections = card_sections(evidence or read_evidence(), entries, on=day)
@@ -62,13 +55,7 @@ def write_model_card(
         "model_card.html": render_card_html(sections, on=day),
         "model_card.md": render_card_markdown(sections, on=day),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tandem-") as folder:
-        for name, content in contents.items():
-            (Path(folder) / name).write_text(content, encoding="utf-8")
-        out.mkdir(exist_ok=True)
-        for name in contents:
-            (Path(folder) / name).replace(out / name)
+    deliver(contents, out)
     return out / "model_card.html", out / "model_card.md"
 
 
