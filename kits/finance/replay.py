@@ -26,7 +26,7 @@ from common.routing.cache import ResultCache
 from common.task import Result, Task, Text
 from kits.finance.disclosures.filing import read_disclosure
 from kits.finance.governance.archive import Archive, file_sha256
-from kits.finance.governance.lineage import value_at
+from kits.finance.governance.lineage import leaves, value_at
 from kits.finance.governance.record import (
     RECORD_NAME,
     InputFile,
@@ -217,7 +217,7 @@ def _surroundings(recorded: ProvenanceRecord) -> list[Difference]:
     coefficients = {LINKAGE_FILE.name: _digest_or_absent(LINKAGE_FILE)}
     now: dict[Kind, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
         "coefficients": (recorded.coefficients, coefficients),
-        "settings": (_flat(recorded.settings), _flat(current_settings())),
+        "settings": (dict(leaves(recorded.settings)), dict(leaves(current_settings()))),
         "software": (recorded.software, current_software()),
         "code": (recorded.code, code_digests()),
     }
@@ -299,7 +299,7 @@ def _figures_apart(original: Path, digest: str, content: bytes) -> list[Differen
         return []
     was, now = json.loads(original.read_bytes()), json.loads(content or b"{}")
     apart = []
-    for pointer, value in _flat(was).items():
+    for pointer, value in leaves(was):
         try:
             found = value_at(now, pointer)
         except LookupError:
@@ -313,17 +313,6 @@ def _figures_apart(original: Path, digest: str, content: bytes) -> list[Differen
 def _shown(value: Any) -> str:
     """Returns a number as it is; of a text, which may quote the document, its length alone."""
     return f"a text of {len(value)} characters" if isinstance(value, str) else str(value)
-
-
-def _flat(value: Any, pointer: str = "") -> dict[str, Any]:
-    """Returns the leaves of a JSON value by pointer."""
-    if isinstance(value, Mapping):
-        steps = [(str(key).replace("~", "~0").replace("/", "~1"), v) for key, v in value.items()]
-    elif isinstance(value, list | tuple):
-        steps = [(str(at), v) for at, v in enumerate(value)]
-    else:
-        return {pointer: value}
-    return {p: v for step, inner in steps for p, v in _flat(inner, f"{pointer}/{step}").items()}
 
 
 def _other_scores(largest: float) -> Difference:

@@ -28,7 +28,7 @@ from kits.finance.governance.lineage_rules import PAGE_RULES, RULES, Lines, Rule
 from kits.finance.risk.score import RiskAssessment
 from kits.finance.tasks import LINKAGE_FILE
 
-__all__ = ["PRINCIPLES", "Figure", "Lineage", "figure_pointers", "trace", "value_at"]
+__all__ = ["PRINCIPLES", "Figure", "Lineage", "figure_pointers", "leaves", "trace", "value_at"]
 
 _FORMAT = 1
 
@@ -129,7 +129,7 @@ def figure_pointers(written: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the pointers of all figures: numbers, and sentences that hold some."""
     return tuple(
         pointer
-        for pointer, value in _leaves("", written)
+        for pointer, value in leaves(written)
         if not _NOT_FIGURES.match(pointer) and _holds_figure(pointer, value)
     )
 
@@ -146,14 +146,15 @@ def value_at(written: Any, pointer: str) -> Any:
     return written
 
 
-def _leaves(pointer: str, value: Any) -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, pointer: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the leaves of a JSON value with their JSON Pointers (RFC 6901)."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             step = str(key).replace("~", "~0").replace("/", "~1")
-            yield from _leaves(f"{pointer}/{step}", inner)
+            yield from leaves(inner, f"{pointer}/{step}")
     elif isinstance(value, list | tuple):
         for at, inner in enumerate(value):
-            yield from _leaves(f"{pointer}/{at}", inner)
+            yield from leaves(inner, f"{pointer}/{at}")
     else:
         yield pointer, value
 
