@@ -38,6 +38,7 @@ from scipy import stats
 from benchmarks.suite import Outcome, Role, Row
 from benchmarks.var_peers import PEERS, peer_quantiles
 from common.errors import MissingInputError
+from kits.finance.markets.losses import pinball_loss
 from kits.finance.risk.backtests import (
     acerbi_szekely,
     conditional_coverage,
@@ -47,7 +48,6 @@ from kits.finance.risk.backtests import (
     kupiec,
 )
 from kits.finance.risk.rolling import RollingTail, roll_filters
-from kits.finance.risk.tail_scores import pinball
 
 __all__ = ["var"]
 
@@ -198,7 +198,7 @@ def _side_rows(side: _Side, config: Mapping[str, Any]) -> Iterator[Row]:
     }
     for metric, test in tests.items():
         yield Row(side.name, _SP500, metric, test.p_value, None, None, "1", role)
-    scores = pinball(side.losses, side.value_at_risk, level=level)
+    scores = pinball_loss(side.losses, side.value_at_risk, level=level)
     low, high = _block_interval(scores, config)
     yield Row(side.name, _SP500, "pinball", float(scores.mean()), low, high, "%", role)
     share = green_share(exceptions, level=level)
@@ -207,7 +207,7 @@ def _side_rows(side: _Side, config: Mapping[str, Any]) -> Iterator[Row]:
 
 def _gain_row(sides: Mapping[str, _Side], config: Mapping[str, Any]) -> Row:
     scores = {
-        name: pinball(sides[name].losses, sides[name].value_at_risk, level=config["level"])
+        name: pinball_loss(sides[name].losses, sides[name].value_at_risk, level=config["level"])
         for name in ("ours", "FHS")
     }
     gain = scores["ours"] - scores["FHS"]

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kits.finance.markets.losses import pinball_loss
 from kits.finance.risk.backtests import conditional_coverage, kupiec
 from kits.finance.risk.methods import METHODS
 from kits.finance.risk.rolling import RollingFilters, roll_filters
-from kits.finance.risk.tail_scores import pinball
 
 __all__ = ["choose"]
 
@@ -69,7 +69,7 @@ def _only(filters: RollingFilters, chosen: tuple[int, ...]) -> RollingFilters:
 def _measure(filters: RollingFilters, step: float) -> tuple[bool, float, float]:
     rolled = filters.tail_risk(level=LEVEL, level_step=step)
     tests = [test(rolled.exceptions, level=LEVEL) for test in (kupiec, conditional_coverage)]
-    score = pinball(rolled.losses, rolled.value_at_risk, level=LEVEL).mean()
+    score = pinball_loss(rolled.losses, rolled.value_at_risk, level=LEVEL).mean()
     return min(t.p_value for t in tests) > 0.05, float(rolled.exceptions.mean()), float(score)
 
 

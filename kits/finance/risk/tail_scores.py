@@ -1,7 +1,8 @@
-"""Scores of tail forecasts: the lower the better; they rank forecasts, and do not test them.
+"""The joint score of VaR and ES: the lower the better; it ranks forecasts, and does not test them.
 
-Losses are positive; arrays are `(T,)`, oldest first. Both scores are strictly consistent: in
-expectation none beats the true VaR, or the true pair of VaR and ES.
+Losses are positive; arrays are `(T,)`, oldest first. It is strictly consistent: in expectation
+nothing beats the true pair of VaR and ES. The score of VaR alone is
+`kits.finance.markets.losses.pinball_loss`.
 """
 
 from __future__ import annotations
@@ -11,18 +12,9 @@ import numpy.typing as npt
 
 from common.errors import TableError
 
-__all__ = ["fz0", "pinball"]
+__all__ = ["fz0"]
 
 Floats = npt.NDArray[np.float64]
-
-
-def pinball(losses: Floats, value_at_risk: Floats, *, level: float) -> Floats:
-    """Returns the quantile loss of each day, `(T,)`, in the unit of the losses.
-
-    `max(level (L - VaR), (level - 1) (L - VaR))` (Koenker and Bassett 1978).
-    """
-    excess = losses - value_at_risk
-    return np.asarray(np.maximum(level * excess, (level - 1.0) * excess))
 
 
 def fz0(
