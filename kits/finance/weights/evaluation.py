@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from common.evaluation.conformal import fit_split_conformal
+from common.evaluation.logistic import fit_logistic, sigmoid
 from kits.finance.risk.linkage import Linkage
 from kits.finance.weights.calls import WINDOWS_DAYS, CallSet
 
@@ -96,21 +97,18 @@ def fit_text_weight(residual: FloatArray, signal: FloatArray) -> dict[str, float
 
 
 def fit_calibration(forecast: FloatArray, event: BoolArray) -> tuple[float, float]:
-    """Fits log-odds = a + b forecast by maximum likelihood (Newton's method).
+    """Fits log-odds = a + b forecast by maximum likelihood.
 
     Returns:
         a and b.
+
+    Raises:
+        ModelError: Forecasts separate the events from the others: there is no maximum.
     """
-    design = np.column_stack([np.ones_like(forecast), forecast - forecast.mean()])
-    beta = np.zeros(2)
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-design @ beta))
-        hessian = design.T @ (design * (p * (1 - p))[:, None])
-        step = np.linalg.solve(hessian, design.T @ (event - p))
-        beta = beta + step
-        if np.abs(step).max() < 1e-12:
-            break
-    return float(beta[0] - beta[1] * forecast.mean()), float(beta[1])
+    centre = float(forecast.mean())
+    design = np.column_stack([np.ones_like(forecast), forecast - centre])
+    intercept, slope = map(float, fit_logistic(design, event).coefficients)
+    return intercept - slope * centre, slope
 
 
 def fit_linkage(
@@ -251,7 +249,7 @@ def _coverage(target: FloatArray, linked: FloatArray, linkage: Linkage) -> dict[
 def _scores(
     target: FloatArray, forecast: FloatArray, event: BoolArray, linkage: Linkage
 ) -> dict[str, float]:
-    p = 1 / (1 + np.exp(-linkage.log_odds(forecast)))
+    p = sigmoid(linkage.log_odds(forecast))
     return {
         "mse": _mse(target, forecast),
         "event_auc": area_under_curve(p, event),
