@@ -11,13 +11,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from common.content import digest_of, file_digest
 from common.errors import BackboneError
-from common.task import digest_of
 
 __all__ = ["BUNDLED", "Backbone", "load_backbone", "load_lm_head", "wrap_network"]
 
@@ -172,7 +171,7 @@ def _bundled_folder(name: str) -> Path:
         )
     folder = Path(spec.origin).parent / subfolder
     weights = folder / "model.safetensors"
-    found = _file_sha256(weights) if weights.is_file() else "no weights"
+    found = file_digest(weights) if weights.is_file() else "no weights"
     if found != expected:
         raise BackboneError(
             f"bundled model {name}",
@@ -304,16 +303,8 @@ def _is_decoder(config: Any) -> bool:
 
 def _folder_digest(folder: Path) -> str:
     names = {path.name for pattern in (*_WEIGHTS, *_CONFIGURATION) for path in folder.glob(pattern)}
-    lines = [f"{name} {_file_sha256(folder / name)}" for name in sorted(names)]
+    lines = [f"{name} {file_digest(folder / name)}" for name in sorted(names)]
     return digest_of(json.dumps(lines).encode())
-
-
-def _file_sha256(path: Path) -> str:
-    sha = sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            sha.update(chunk)
-    return sha.hexdigest()
 
 
 def _absent(expected: str, found: str, remedy: str) -> BackboneError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,19 @@ import numpy.typing as npt
 
 from common.errors import TaskError
 
-__all__ = ["Array", "array_digest", "digest_of", "json_text", "read_only", "require_unicode"]
+__all__ = [
+    "Array",
+    "array_digest",
+    "digest_of",
+    "file_digest",
+    "json_text",
+    "read_only",
+    "require_unicode",
+]
 
 Array = npt.NDArray[Any]
 
+_PIECE_BYTES = 1 << 20
 _DEEPEST = 64  # levels of lists and objects; readers recurse, some of them a few times a level
 
 
@@ -45,6 +55,15 @@ def digest_of(*pieces: bytes | memoryview) -> str:
     for piece in pieces:
         sha.update(len(piece).to_bytes(8, "big"))
         sha.update(piece)
+    return sha.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Returns the sha256 of a file's bytes, as 64 hex digits; a large file is read in pieces."""
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            sha.update(piece)
     return sha.hexdigest()
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.content import file_digest
 from common.errors import MissingInputError, StoreError
 from common.settings import Settings, load_settings
 
@@ -62,14 +63,10 @@ def file_sha256(path: Path) -> str:
     """
     key = (os.path.realpath(path), FileStamp.of(path))
     if key not in _known:
-        sha = hashlib.sha256()
         try:
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    sha.update(chunk)
+            _known[key] = file_digest(path)
         except OSError as error:
             raise _no_file(type(error).__name__) from None
-        _known[key] = sha.hexdigest()
     return _known[key]
 
 
