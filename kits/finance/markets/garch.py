@@ -27,6 +27,8 @@ Floats = npt.NDArray[np.float64]
 class _ConditionalVariance(BaseForecaster):  # type: ignore[misc]  # sktime ships no types
     """What the four share: fit by `fit_returns`, forecast by its fit."""
 
+    random_state: int  # seed of the paths behind quantiles beyond one day
+
     _tags: ClassVar[dict[str, Any]] = {
         "capability:exogenous": False,
         "capability:insample": False,
@@ -45,9 +47,6 @@ class _ConditionalVariance(BaseForecaster):  # type: ignore[misc]  # sktime ship
     def _model(self) -> str:
         """Returns the name in `kits.finance.markets.garch_fit.FORMS`."""
         raise NotImplementedError
-
-    def _seed(self) -> int:
-        return 0
 
     def _fit(self, y: pd.Series, X: Any, fh: Any) -> _ConditionalVariance:  # noqa: ARG002  # sktime's
         """Fits to the whole series.
@@ -101,7 +100,7 @@ class _ConditionalVariance(BaseForecaster):  # type: ignore[misc]  # sktime ship
         fit = self.fitted_
         rows = np.empty((len(steps), len(levels)))
         if max(steps) > 1:
-            returns = fit.simulate_returns(max(steps), seed=self._seed())
+            returns = fit.simulate_returns(max(steps), seed=self.random_state)
             rows[:] = np.quantile(returns[:, np.array(steps) - 1], levels, axis=0).T
         for row, step in enumerate(steps):
             if step == 1:
@@ -134,9 +133,6 @@ class _Garch(_ConditionalVariance):
                 remedy="Name one of these.",
             )
         return self._FORM + suffixes[self.distribution]
-
-    def _seed(self) -> int:
-        return self.random_state
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:  # noqa: ARG003
@@ -225,9 +221,6 @@ class EWMA(_ConditionalVariance):
 
     def _model(self) -> str:
         return "ewma"
-
-    def _seed(self) -> int:
-        return self.random_state
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:  # noqa: ARG003

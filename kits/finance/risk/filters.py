@@ -19,6 +19,7 @@ from scipy.signal import lfilter
 from scipy.special import stdtrit
 
 from common.errors import ModelError, TableError
+from kits.finance.markets.garch_fit import EWMA_DECAY, PERCENT
 
 __all__ = [
     "Distribution",
@@ -31,9 +32,6 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 Model = Literal["ewma", "garch", "gjr"]
 Distribution = Literal["normal", "skewt", "t"]
-
-EWMA_DECAY = 0.94  # RiskMetrics Technical Document (1996), daily data
-PERCENT = 100.0  # arch's optimiser wants returns near 1, hence in percent
 
 
 @dataclass(frozen=True, eq=False)
