@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import schemathesis
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from common.models.forecaster import Forecaster
 from common.protocol.sessions.session import SessionStore
@@ -18,6 +16,7 @@ from common.serving.telemetry import Telemetry
 from common.serving.work import WorkThreads
 from tests.common.serving.serving_parts import open_server
 from tests.common.serving.test_link_rest import Length
+from tests.openapi_requests import try_operation
 
 EXAMPLES = 25
 
@@ -39,28 +38,6 @@ def test_no_request_that_the_schema_allows_or_forbids_is_answered_5xx(tmp_path):
         operations = [found.ok() for found in schema.get_all_operations()]
         assert len(operations) >= 15
         for operation in operations:
-            _try(operation, server.headers("admin"))
+            try_operation(operation, server.headers("admin"), examples=EXAMPLES)
     for part in (work, engine, sessions):
         part.close()
-
-
-def _try(operation, headers):
-    modes = schemathesis.GenerationMode
-    cases = st.one_of(
-        operation.as_strategy(generation_mode=modes.POSITIVE),
-        operation.as_strategy(generation_mode=modes.NEGATIVE),
-    )
-
-    @given(case=cases)
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
-    def answered(case):
-        response = case.call(headers=headers)
-        assert response.status_code < 500, f"{operation.label}: {response.text}"
-
-    answered()

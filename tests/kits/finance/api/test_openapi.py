@@ -6,10 +6,9 @@ import asyncio
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from kits.finance.api.examples import EXAMPLES
+from tests.openapi_requests import try_operation
 
 EXAMPLES_EACH = 12
 
@@ -47,26 +46,4 @@ def test_no_request_that_the_schema_allows_or_forbids_is_answered_5xx(desk) -> N
     finance = [one for one in operations if one.path.startswith("/v1/finance")]
     assert len(finance) >= 13
     for operation in finance:
-        _try(operation, desk.server.headers("admin"))
-
-
-def _try(operation, headers) -> None:
-    modes = schemathesis.GenerationMode
-    cases = st.one_of(
-        operation.as_strategy(generation_mode=modes.POSITIVE),
-        operation.as_strategy(generation_mode=modes.NEGATIVE),
-    )
-
-    @given(case=cases)
-    @settings(
-        max_examples=EXAMPLES_EACH,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
-    def answered(case) -> None:
-        response = case.call(headers=headers)
-        assert response.status_code < 500, f"{operation.label}: {response.text}"
-
-    answered()
+        try_operation(operation, desk.server.headers("admin"), examples=EXAMPLES_EACH)
